@@ -1,0 +1,47 @@
+"""Where labctl keeps things and where it finds what ships with it.
+
+State may be deleted at any time; the cache may be deleted and costs a rebuild. Nothing here
+creates a directory for reading only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+APP = "labctl"
+
+
+def state_root() -> Path:
+    """One directory per cluster lives in here: ``$XDG_STATE_HOME/labctl`` on Linux."""
+    return Path(platformdirs.user_state_dir(APP))
+
+
+def cluster_state(name: str) -> Path:
+    """The state directory of one cluster: kubeconfig, journal, bundles, lock."""
+    return state_root() / name
+
+
+def cache_root() -> Path:
+    """Downloads and built components: ``$XDG_CACHE_HOME/labctl`` on Linux."""
+    return Path(platformdirs.user_cache_dir(APP))
+
+
+def package_root() -> Path:
+    """The directory of the installed package."""
+    return Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """A folder that ships with labctl (``labs``, ``cluster-configs``): beside the package in a
+    checkout, inside it in a wheel."""
+    beside = package_root().parent / folder
+    return beside if beside.is_dir() else package_root() / folder
+
+
+def found_upward(folder: str, start: Path | None = None) -> Path | None:
+    """The nearest ``folder`` in the working directory or above it, or None."""
+    here = (start or Path(os.getcwd())).resolve()
+    return next((p / folder for p in (here, *here.parents) if (p / folder).is_dir()), None)

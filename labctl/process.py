@@ -1,0 +1,190 @@
+"""The only place that starts a process.
+
+Arguments are a list, never a shell line. Every program runs in a session of its own with a
+time-out; it is ended politely (interrupt, terminate, kill) and as a whole group, so that
+what it started ends too. Output is captured whole and can be followed line by line.
+What a failure means is not decided here: see labctl.tools.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from labctl.errors import CommandFailed, CommandTimedOut, ToolMissing
+
+GRACE_SECONDS = 5.0
+"""How long a program may take to leave after each of interrupt and terminate."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended. ``seconds`` is wall time on the monotonic clock."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the exit code is 0."""
+        return self.exit_code == 0
+
+
+def which(program: str) -> Path | None:
+    """The absolute path of ``program`` as PATH finds it, or None."""
+    found = shutil.which(program)
+    return Path(found).resolve() if found else None
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    stdin: str | bytes | None = None,
+    check: bool = True,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Completed:
+    """Run ``argv`` to its end and return what it said.
+
+    ``env`` is the whole environment (None: ours). ``on_line`` receives each line of both
+    streams as it appears, without its newline, from a reader thread. Raises `ToolMissing`,
+    `CommandTimedOut` after ``timeout`` seconds, and with ``check`` `CommandFailed` on a
+    non-zero exit code. On KeyboardInterrupt or any other exception the program is ended first.
+    """
+    started = time.monotonic()
+    child = _start(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env, cwd=cwd)
+    out: list[str] = []
+    err: list[str] = []
+    readers = [
+        threading.Thread(target=_drain, args=(child.stdout, out, on_line), daemon=True),
+        threading.Thread(target=_drain, args=(child.stderr, err, on_line), daemon=True),
+    ]
+    if stdin is not None:
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        readers.append(threading.Thread(target=_feed, args=(child.stdin, data), daemon=True))
+    for reader in readers:
+        reader.start()
+    timed_out = False
+    try:
+        child.wait(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:
+        if child.poll() is None:
+            end(child)
+        # A grandchild may hold the pipes open after the program has left; do not wait for it.
+        for reader in readers:
+            reader.join(timeout=1.0)
+    stdout, stderr = "".join(out), "".join(err)
+    if timed_out:
+        raise CommandTimedOut(argv, timeout, stdout, stderr)
+    done = Completed(tuple(argv), child.returncode, stdout, stderr, time.monotonic() - started)
+    if check and not done.ok:
+        raise CommandFailed(argv, done.exit_code, stdout, stderr)
+    return done
+
+
+def run_attached(argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """Run ``argv`` on the user's own terminal, without a time-out, and return its exit code.
+
+    Interrupts go to the program alone, as in a shell. Raises `ToolMissing`.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.call(list(argv), env=env, preexec_fn=_default_interrupt)
+    except FileNotFoundError as missing:
+        raise _missing(argv) from missing
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def start_daemon(argv: Sequence[str], *, log: Path) -> int:
+    """Start a program that outlives us, its output appended to ``log``; returns its process id.
+
+    Raises `ToolMissing`. Nothing of ours stays open in it, so it cannot hold a caller's pipe.
+    """
+    with log.open("ab") as sink:
+        try:
+            return subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, cwd="/"
+            ).pid
+        except FileNotFoundError as missing:
+            raise _missing(argv) from missing
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """End a program of ours and its process group: interrupt, terminate, kill, each with a grace time."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, number)
+        try:
+            child.wait(timeout=GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _start(
+    argv: Sequence[str], *, stdin: int, env: Mapping[str, str] | None, cwd: Path | None
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except FileNotFoundError as missing:
+        raise _missing(argv) from missing
+    except PermissionError as refused:
+        raise ToolMissing(
+            f"`{argv[0]}` cannot be started", why=str(refused), next_step="make the file executable"
+        ) from refused
+
+
+def _missing(argv: Sequence[str]) -> ToolMissing:
+    return ToolMissing(
+        f"`{argv[0]}` was not found",
+        why="no such program on PATH",
+        next_step="run `labctl doctor` to see what this machine lacks",
+    )
+
+
+def _drain(stream: IO[bytes] | None, into: list[str], on_line: Callable[[str], None] | None) -> None:
+    assert stream is not None
+    with stream:
+        for raw in stream:
+            text = raw.decode("utf-8", "replace")
+            into.append(text)
+            if on_line:
+                on_line(text.rstrip("\r\n"))
+
+
+def _feed(stream: IO[bytes] | None, data: bytes) -> None:
+    assert stream is not None
+    # A program may leave before it has read its input; its exit code tells that story.
+    with contextlib.suppress(BrokenPipeError), stream:
+        stream.write(data)
+
+
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
