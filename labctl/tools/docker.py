@@ -1,0 +1,424 @@
+"""The docker command line.
+
+This module exists so that docker's arguments, JSON and failures are known in one place.
+It must not know what the containers are for. Works with a client that is newer than its
+daemon (client 28.2 with Debian's daemon 20.10 is what it was written on).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl import process
+from labctl.errors import (
+    CommandFailed,
+    CommandTimedOut,
+    DockerForbidden,
+    DockerUnreachable,
+    ImageUnavailable,
+    InfrastructureError,
+    LabctlError,
+    NodeDown,
+    RegistryRateLimited,
+    RegistryUnreachable,
+    RegistryUntrusted,
+    ToolMissing,
+)
+from labctl.process import Completed
+
+ANSWER_SECONDS = 30.0
+"""For verbs that only ask the daemon something; it answers in well under a second when it is well."""
+CHANGE_SECONDS = 120.0
+"""For verbs that start, stop or remove containers: a stop alone may take docker's 10 s of grace."""
+ARCHIVE_SECONDS = 900.0
+"""For verbs that read or write whole images of one to two gigabytes."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container in any state: ``state`` is docker's word (created, running, paused, exited, dead)."""
+
+    id: str
+    name: str
+    state: str
+    image: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image in the daemon's store. ``digests`` are ``name@sha256:...``; ``size`` is in bytes."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    labels: Mapping[str, str]
+    size: int
+
+
+@dataclass(frozen=True)
+class Network:
+    """A docker network; ``subnets`` and ``gateways`` are given in the same order, IPv4 and IPv6 mixed."""
+
+    name: str
+    subnets: tuple[str, ...]
+    gateways: tuple[str, ...]
+
+
+class Docker:
+    """The ``docker`` program on PATH and the daemon it talks to.
+
+    Every method raises `ToolMissing`, `DockerUnreachable`, `DockerForbidden`, `CommandFailed`
+    or `CommandTimedOut`; what a method raises besides stands in its docstring.
+    """
+
+    def __init__(self, program: str = "docker") -> None:
+        self.program = program
+
+    # --- the daemon
+
+    def version(self) -> str:
+        """The version of the server, such as ``20.10.24+dfsg1``."""
+        return self._text("version", "--format={{.Server.Version}}")
+
+    def info(self) -> dict[str, Any]:
+        """``docker info`` as docker's own JSON object."""
+        answer: dict[str, Any] = json.loads(self._text("info", "--format={{json .}}"))
+        # With no daemon some clients exit 0, describe only themselves and put the reason in here.
+        if errors := answer.get("ServerErrors"):
+            raise _daemon_failure("\n".join(errors)) or DockerUnreachable(
+                "docker does not answer", why=str(errors[0]), next_step=START_DAEMON
+            )
+        return answer
+
+    # --- containers
+
+    def containers(self, labels: Mapping[str, str] | Sequence[str] = ()) -> list[Container]:
+        """The containers that carry all ``labels``, in every state, sorted by name.
+
+        ``labels`` maps names to values; a sequence of names matches any value.
+        """
+        form = "--format={{json .}}"
+        lines = self._text("ps", "--all", "--no-trunc", form, *_filters(labels)).splitlines()
+        found = [_container(json.loads(line)) for line in lines if line.strip()]
+        return sorted(found, key=lambda one: one.name)
+
+    def inspect(self, *names: str) -> list[dict[str, Any]]:
+        """Docker's own description of each container; raises `NodeDown` when one does not exist."""
+        found: list[dict[str, Any]] = json.loads(self._text("container", "inspect", *names))
+        return found
+
+    def exec(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        stdin: str | bytes | None = None,
+        timeout: float = 60.0,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        user: str = "",
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        """Run ``argv`` inside a running container.
+
+        Raises `NodeDown` when the container is not running, even without ``check``. After a
+        time-out the program inside may go on: docker has no verb that ends it.
+        """
+        options = [f"--env={name}={value}" for name, value in (env or {}).items()]
+        if stdin is not None:
+            options.append("--interactive")
+        if user:
+            options.append(f"--user={user}")
+        return self._run(
+            "exec", *options, container, *argv, stdin=stdin, timeout=timeout, check=check, on_line=on_line
+        )
+
+    def exec_attached(self, container: str, argv: Sequence[str]) -> int:
+        """Run ``argv`` inside a container on the user's own terminal; returns its exit code."""
+        import sys
+
+        tty = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+        return process.run_attached([self.program, "exec", "--interactive", *tty, container, *argv])
+
+    def run(
+        self,
+        image: str,
+        argv: Sequence[str] = (),
+        *,
+        options: Sequence[str] = (),
+        timeout: float = CHANGE_SECONDS,
+        check: bool = True,
+        stdin: str | bytes | None = None,
+    ) -> Completed:
+        """``docker run OPTIONS IMAGE ARGV`` with an image that is present: it is never pulled."""
+        return self._run(
+            "run", "--pull=never", *options, image, *argv, timeout=timeout, check=check, stdin=stdin
+        )
+
+    def start(self, container: str) -> None:
+        """Start a container that exists."""
+        self._text("start", container, timeout=CHANGE_SECONDS)
+
+    def stop(self, container: str) -> None:
+        """Stop a container, with docker's own grace time."""
+        self._text("stop", container, timeout=CHANGE_SECONDS)
+
+    def restart(self, container: str) -> None:
+        """Stop a container and start it again."""
+        self._text("restart", container, timeout=CHANGE_SECONDS)
+
+    def remove(self, *containers: str) -> None:
+        """Remove containers with their anonymous volumes, running or not; absent ones are no error."""
+        if not containers:
+            return
+        done = self._run("rm", "--force", "--volumes", *containers, timeout=CHANGE_SECONDS, check=False)
+        others = [line for line in done.stderr.splitlines() if line.strip() and not _GONE.search(line)]
+        if not done.ok and others:
+            raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
+
+    def logs(self, container: str, *, lines: int = 200) -> str:
+        """The last ``lines`` lines that a container's first process wrote, both streams."""
+        done = self._run("logs", f"--tail={lines}", container, timeout=ANSWER_SECONDS)
+        return done.stdout + done.stderr
+
+    def copy_in(self, container: str, source: Path, target: str) -> None:
+        """Copy a file or directory into a container. ``target`` must not lie on a tmpfs of the
+        container (``/tmp`` and ``/run`` of a kind node): docker writes below such mounts."""
+        self._text("cp", str(source), f"{container}:{target}", timeout=ARCHIVE_SECONDS)
+
+    def copy_out(self, container: str, source: str, target: Path) -> None:
+        """Copy a file or directory out of a container."""
+        self._text("cp", f"{container}:{source}", str(target), timeout=ARCHIVE_SECONDS)
+
+    def commit(self, container: str, reference: str, *, changes: Sequence[str] = ()) -> str:
+        """Make an image of a container's file system; ``changes`` are Dockerfile lines. Returns the image id."""
+        options = [f"--change={change}" for change in changes]
+        return self._text("commit", *options, container, reference, timeout=ARCHIVE_SECONDS)
+
+    # --- images
+
+    def image(self, reference: str) -> Image | None:
+        """The image of that name, digest or id, or None when the daemon does not have it."""
+        done = self._run("image", "inspect", reference, timeout=ANSWER_SECONDS, check=False)
+        if not done.ok:
+            if re.search(r"no such image", done.stderr, re.IGNORECASE):
+                return None
+            raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
+        return _image(json.loads(done.stdout)[0])
+
+    def images(self, labels: Mapping[str, str] | Sequence[str] = ()) -> list[Image]:
+        """The tagged or untagged images that carry all ``labels``."""
+        ids = self._text("image", "ls", "--quiet", "--no-trunc", *_filters(labels)).split()
+        if not ids:
+            return []
+        return [_image(one) for one in json.loads(self._text("image", "inspect", *dict.fromkeys(ids)))]
+
+    def pull(
+        self, reference: str, *, timeout: float = ARCHIVE_SECONDS, on_line: Callable[[str], None] | None = None
+    ) -> None:
+        """Pull an image. Raises `RegistryUnreachable` (also when ``timeout`` seconds pass),
+        `RegistryRateLimited`, `RegistryUntrusted`, or `ImageUnavailable` for any other answer."""
+        try:
+            self._run("pull", reference, timeout=timeout, on_line=on_line)
+        except CommandTimedOut as slow:
+            raise RegistryUnreachable(
+                f"image {reference} could not be pulled",
+                why=f"the registry did not deliver it within {timeout:.0f} s",
+                next_step=PULL_NEXT,
+            ) from slow
+        except CommandFailed as failed:
+            raise pull_failure(reference, failed.stderr or failed.stdout) from failed
+
+    def load(self, archive: Path) -> tuple[str, ...]:
+        """Load every image of an archive; returns the names (or ids) that docker reports."""
+        said = self._text("load", f"--input={archive}", timeout=ARCHIVE_SECONDS)
+        return tuple(re.findall(r"^Loaded image(?: ID)?: (\S+)", said, re.MULTILINE))
+
+    def save(self, references: Sequence[str], archive: Path) -> None:
+        """Write images into one archive."""
+        self._text("save", f"--output={archive}", *references, timeout=ARCHIVE_SECONDS)
+
+    def import_root(self, archive: Path, reference: str, changes: Sequence[str] = ()) -> str:
+        """Make an image of a root file system archive; ``changes`` are Dockerfile lines. Returns the image id."""
+        options = [f"--change={change}" for change in changes]
+        return self._text("import", *options, str(archive), reference, timeout=ARCHIVE_SECONDS)
+
+    def import_stream(self, archive: bytes, reference: str, changes: Sequence[str] = ()) -> str:
+        """The same from bytes in memory, for archives of a few megabytes."""
+        options = [f"--change={change}" for change in changes]
+        return self._text("import", *options, "-", reference, timeout=CHANGE_SECONDS, stdin=archive)
+
+    def tag(self, source: str, target: str) -> None:
+        """Give an image one more name."""
+        self._text("tag", source, target)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a name, and the image with its last name; an absent image is no error."""
+        done = self._run("image", "rm", "--force", reference, timeout=CHANGE_SECONDS, check=False)
+        if not done.ok and not re.search(r"no such image", done.stderr, re.IGNORECASE):
+            raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
+
+    # --- networks and volumes
+
+    def network(self, name: str) -> Network | None:
+        """The network of exactly that name, or None."""
+        return next((one for one in self.networks() if one.name == name), None)
+
+    def networks(self) -> list[Network]:
+        """Every network of the daemon."""
+        ids = self._text("network", "ls", "--quiet", "--no-trunc").split()
+        return [_network(one) for one in json.loads(self._text("network", "inspect", *ids))] if ids else []
+
+    def volumes(self, labels: Mapping[str, str] | Sequence[str] = ()) -> list[str]:
+        """The names of the volumes that carry all ``labels``."""
+        return sorted(self._text("volume", "ls", "--quiet", *_filters(labels)).split())
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume; an absent one is no error."""
+        self._text("volume", "rm", "--force", name, timeout=CHANGE_SECONDS)
+
+    # --- mechanics
+
+    def _text(self, *args: str, timeout: float = ANSWER_SECONDS, stdin: bytes | None = None) -> str:
+        return self._run(*args, timeout=timeout, stdin=stdin).stdout.strip()
+
+    def _run(
+        self,
+        *args: str,
+        timeout: float,
+        check: bool = True,
+        stdin: str | bytes | None = None,
+        on_line: Callable[[str], None] | None = None,
+    ) -> Completed:
+        try:
+            done = process.run(
+                [self.program, *args], timeout=timeout, check=False, stdin=stdin, on_line=on_line
+            )
+        except ToolMissing as missing:
+            raise ToolMissing(
+                "the docker program was not found", why=missing.why, next_step=PREPARE
+            ) from missing
+        if not done.ok:
+            if known := failure(done.stderr):
+                raise known
+            if check:
+                raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
+        return done
+
+
+# --- what docker's failures mean
+
+PREPARE = "run `labctl host prepare`, or install docker"
+START_DAEMON = "start the docker daemon: `labctl host prepare` does it where systemd does not"
+PULL_NEXT = "use an image that is here, or let labctl build it: `labctl image build`"
+
+_FORBIDDEN = re.compile(r"^.*permission denied while trying to connect to the docker (daemon socket|API).*$", re.I | re.M)
+_UNREACHABLE = re.compile(
+    r"^(?:ERROR: |error: )?(?:Cannot connect to the Docker daemon|failed to connect to the docker API"
+    r"|error during connect|Is the docker daemon running).*$",
+    re.I | re.M,
+)
+_NOT_RUNNING = re.compile(
+    r"^Error(?: response from daemon)?: (?:No such container: \S+|Container \S+ is (?:not running|paused).*)$", re.I | re.M
+)
+_GONE = re.compile(r"No such container|is already in progress", re.I)
+
+_RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.I)
+_UNTRUSTED = re.compile(r"x509:|certificate signed by unknown authority|failed to verify certificate", re.I)
+_NO_ANSWER = re.compile(
+    r"no such host|connection refused|i/o timeout|Client\.Timeout|deadline exceeded|handshake timeout"
+    r"|network is unreachable|no route to host|name resolution|server misbehaving|connection reset"
+    r"|proxyconnect|unexpected EOF|: EOF|request canceled",
+    re.I,
+)
+
+
+def failure(said: str) -> LabctlError | None:
+    """The error that docker's words on stderr stand for, or None when they are about something else."""
+    if known := _daemon_failure(said):
+        return known
+    if seen := _NOT_RUNNING.search(said):
+        return NodeDown("a container is not running", why=seen.group(0).strip(), next_step="`labctl status` names it")
+    return None
+
+
+def pull_failure(reference: str, said: str) -> InfrastructureError:
+    """The error for a pull of ``reference`` that failed with these words."""
+    what = f"image {reference} could not be pulled"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    why = lines[-1] if lines else "docker gave no reason"
+    if _RATE_LIMIT.search(said):
+        step = f"log in with `docker login`, wait, or build instead. {PULL_NEXT}"
+        return RegistryRateLimited(what, why=why, next_step=step, details=said)
+    if _UNTRUSTED.search(said):
+        step = "add your organisation's certificate to the docker daemon's trust, or build instead"
+        return RegistryUntrusted(what, why=why, next_step=step, details=said)
+    if _NO_ANSWER.search(said):
+        return RegistryUnreachable(what, why=why, next_step=PULL_NEXT, details=said)
+    return ImageUnavailable(what, why=why, next_step=PULL_NEXT, details=said)
+
+
+def _daemon_failure(said: str) -> DockerForbidden | DockerUnreachable | None:
+    if seen := _FORBIDDEN.search(said):
+        return DockerForbidden(
+            "docker's socket may not be opened by this user",
+            why=seen.group(0).strip(),
+            next_step="add the user to the docker group (`sudo usermod -aG docker $USER`, then log in again)",
+        )
+    if seen := _UNREACHABLE.search(said):
+        return DockerUnreachable("no docker daemon answers", why=seen.group(0).strip(), next_step=START_DAEMON)
+    return None
+
+
+# --- docker's JSON
+
+
+def _filters(labels: Mapping[str, str] | Sequence[str]) -> list[str]:
+    if isinstance(labels, Mapping):
+        return [f"--filter=label={name}={value}" for name, value in labels.items()]
+    return [f"--filter=label={name}" for name in labels]
+
+
+def _container(row: dict[str, Any]) -> Container:
+    return Container(
+        id=row["ID"], name=row["Names"], state=row["State"], image=row["Image"], labels=_labels(row["Labels"])
+    )
+
+
+def _labels(joined: str) -> dict[str, str]:
+    """Docker joins labels with commas and does not quote; a piece without ``=`` belongs to the value before."""
+    labels: dict[str, str] = {}
+    last = ""
+    for piece in joined.split(",") if joined else []:
+        name, equals, value = piece.partition("=")
+        if equals:
+            labels[name], last = value, name
+        elif last:
+            labels[last] += f",{piece}"
+    return labels
+
+
+def _image(row: dict[str, Any]) -> Image:
+    config = row.get("Config") or {}
+    return Image(
+        id=row["Id"],
+        tags=tuple(row.get("RepoTags") or ()),
+        digests=tuple(row.get("RepoDigests") or ()),
+        labels=dict(config.get("Labels") or {}),
+        size=int(row.get("Size") or 0),
+    )
+
+
+def _network(row: dict[str, Any]) -> Network:
+    configs = (row.get("IPAM") or {}).get("Config") or []
+    return Network(
+        name=row["Name"],
+        subnets=tuple(one["Subnet"] for one in configs if one.get("Subnet")),
+        gateways=tuple(one["Gateway"] for one in configs if one.get("Gateway")),
+    )
