@@ -70,6 +70,31 @@ def pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
+def bounded(call: Callable[[], T], *, what: str, within: float) -> T:
+    """Run ``call`` in a thread of its own and return its value, or raise what it raised.
+
+    For libraries that offer no time-out. After ``within`` seconds `DeadlineExceeded` is raised and the
+    thread is left behind; being a daemon it does not hold the process.
+    """
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as raised:
+            failure.append(raised)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(within)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise DeadlineExceeded(what, seconds=within, last="no answer")
+    return outcome[0]
+
+
 class Deadline:
     """A moment on the monotonic clock, ``seconds`` from now, to share between several waits."""
 

@@ -1,0 +1,149 @@
+"""The root command: which commands exist, and how an error reaches the user.
+
+Commands are named here and imported only when they are called, so that `labctl --help`
+stays quick and imports neither the Kubernetes client nor anything that draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from labctl import __version__
+from labctl.console import Console
+from labctl.errors import Bug, Interrupted, LabctlError, UsageError, WriteFailed
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("labctl.cli.host:doctor", "Check what this machine has and lacks."),
+    "host": ("labctl.cli.host:host", "Prepare this machine, or give back what was started."),
+    "image": ("labctl.cli.image:image", "List, build, pull and load images."),
+    "up": ("labctl.cli.cluster:up", "Create a cluster and prove that its network works."),
+    "down": ("labctl.cli.cluster:down", "Delete a cluster and everything that belongs to it."),
+    "status": ("labctl.cli.cluster:status", "Show what runs and what does not."),
+    "ls": ("labctl.cli.cluster:ls", "List the clusters on this machine."),
+    "kubeconfig": ("labctl.cli.cluster:kubeconfig", "Print the path of a cluster's kubeconfig."),
+    "shell": ("labctl.cli.cluster:shell", "Open a shell with KUBECONFIG set to a cluster's."),
+    "kubectl": ("labctl.cli.cluster:kubectl", "Run kubectl on the control plane: labctl kubectl -- get pods -A"),
+    "config": ("labctl.cli.config:config", "Render, validate and describe cluster files."),
+    "lab": ("labctl.cli.lab:lab", "List, show, run, verify, reset and prove labs."),
+    "ci": ("labctl.cli.ci:ci", "Doctor, up, proof, labs, down: one command, one exit code."),
+}
+"""Name -> (module:attribute, one line of help). In the order in which a user meets them."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, not when it is listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return the command; None for a name that does not exist."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from COMMANDS, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="labctl")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+@click.option("--no-color", is_flag=True, help="No colour (NO_COLOR does the same).")
+@click.pass_context
+def cli(ctx: click.Context, quiet: bool, no_color: bool) -> None:
+    """A real multi-node Kubernetes cluster on this machine, proven, and numbered labs on it.
+
+    \b
+    Start here:
+      labctl up three-nodes      create and prove a cluster
+      labctl lab run 9           run lab 09
+      labctl down                delete the cluster
+    """
+    console = ctx.ensure_object(Console)
+    console.quiet = quiet
+    if no_color:
+        console.colour = False
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as an interrupt by everything that cleans up."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave the process with the exit code that architecture promises."""
+    console = Console()
+    with contextlib.suppress(ValueError):  # not in the main thread: an embedding caller keeps its handlers
+        signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_run(arguments, console))
+
+
+def _run(arguments: list[str] | None, console: Console) -> int:
+    try:
+        code = cli.main(args=arguments, prog_name="labctl", standalone_mode=False, obj=console)
+        return code if isinstance(code, int) else 0
+    except LabctlError as error:
+        return _report(console, error)
+    except click.exceptions.Abort:
+        return _report(console, Interrupted())
+    except click.ClickException as error:
+        return _report(console, _usage(error))
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        return _report(console, Interrupted(str(stop) or "interrupted", signal_number=number))
+    except BrokenPipeError:
+        # The reader of our output has left; there is nobody to tell, and Python must not try at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _report(
+            console,
+            WriteFailed(
+                f"cannot use {error.filename or 'a file'}",
+                why=error.strerror or str(error),
+                next_step="free space or correct the permissions, then run the command again",
+            ),
+        )
+    except Exception as error:
+        return _report(console, _bug(error))
+
+
+def _report(console: Console, error: LabctlError) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        console.error(error)
+    return error.exit_code
+
+
+def _usage(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "labctl"
+    return UsageError(error.format_message(), next_step=f"`{command} --help` lists what is possible")
+
+
+def _bug(error: Exception) -> Bug:
+    import traceback
+
+    return Bug(
+        f"labctl failed in a way it does not know: {type(error).__name__}",
+        why=str(error) or "no message",
+        next_step="please report this, with the lines below",
+        details="".join(traceback.format_exception(error)),
+    )
+
+
+def _terminated(_: int, __: FrameType | None) -> Any:
+    raise Terminated("terminated")
