@@ -156,10 +156,20 @@ class Docker:
         check: bool = True,
         stdin: str | bytes | None = None,
     ) -> Completed:
-        """``docker run OPTIONS IMAGE ARGV`` with an image that is present: it is never pulled."""
-        return self._run(
-            "run", "--pull=never", *options, image, *argv, timeout=timeout, check=check, stdin=stdin
-        )
+        """``docker run OPTIONS IMAGE ARGV`` with an image that is present: it is never pulled.
+
+        Raises `ImageUnavailable` when it is not present.
+        """
+        try:
+            return self._run(
+                "run", "--pull=never", *options, image, *argv, timeout=timeout, check=check, stdin=stdin
+            )
+        except CommandFailed as failed:
+            if re.search(r"no such image", failed.stderr, re.IGNORECASE):
+                raise ImageUnavailable(
+                    f"image {image} is not here", why=failed.why, next_step=PULL_NEXT
+                ) from failed
+            raise
 
     def start(self, container: str) -> None:
         """Start a container that exists."""
@@ -220,7 +230,11 @@ class Docker:
         return [_image(one) for one in json.loads(self._text("image", "inspect", *dict.fromkeys(ids)))]
 
     def pull(
-        self, reference: str, *, timeout: float = ARCHIVE_SECONDS, on_line: Callable[[str], None] | None = None
+        self,
+        reference: str,
+        *,
+        timeout: float = ARCHIVE_SECONDS,
+        on_line: Callable[[str], None] | None = None,
     ) -> None:
         """Pull an image. Raises `RegistryUnreachable` (also when ``timeout`` seconds pass),
         `RegistryRateLimited`, `RegistryUntrusted`, or `ImageUnavailable` for any other answer."""
@@ -318,24 +332,30 @@ PREPARE = "run `labctl host prepare`, or install docker"
 START_DAEMON = "start the docker daemon: `labctl host prepare` does it where systemd does not"
 PULL_NEXT = "use an image that is here, or let labctl build it: `labctl image build`"
 
-_FORBIDDEN = re.compile(r"^.*permission denied while trying to connect to the docker (daemon socket|API).*$", re.I | re.M)
+_FORBIDDEN = re.compile(
+    r"^.*permission denied while trying to connect to the docker (daemon socket|API).*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _UNREACHABLE = re.compile(
     r"^(?:ERROR: |error: )?(?:Cannot connect to the Docker daemon|failed to connect to the docker API"
     r"|error during connect|Is the docker daemon running).*$",
-    re.I | re.M,
+    re.IGNORECASE | re.MULTILINE,
 )
 _NOT_RUNNING = re.compile(
-    r"^Error(?: response from daemon)?: (?:No such container: \S+|Container \S+ is (?:not running|paused).*)$", re.I | re.M
+    r"^Error(?: response from daemon)?: (?:No such container: \S+|Container \S+ is (?:not running|paused).*)$",
+    re.IGNORECASE | re.MULTILINE,
 )
-_GONE = re.compile(r"No such container|is already in progress", re.I)
+_GONE = re.compile(r"No such container|is already in progress", re.IGNORECASE)
 
-_RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.I)
-_UNTRUSTED = re.compile(r"x509:|certificate signed by unknown authority|failed to verify certificate", re.I)
+_RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
+_UNTRUSTED = re.compile(
+    r"x509:|certificate signed by unknown authority|failed to verify certificate", re.IGNORECASE
+)
 _NO_ANSWER = re.compile(
     r"no such host|connection refused|i/o timeout|Client\.Timeout|deadline exceeded|handshake timeout"
     r"|network is unreachable|no route to host|name resolution|server misbehaving|connection reset"
     r"|proxyconnect|unexpected EOF|: EOF|request canceled",
-    re.I,
+    re.IGNORECASE,
 )
 
 
@@ -344,7 +364,9 @@ def failure(said: str) -> LabctlError | None:
     if known := _daemon_failure(said):
         return known
     if seen := _NOT_RUNNING.search(said):
-        return NodeDown("a container is not running", why=seen.group(0).strip(), next_step="`labctl status` names it")
+        return NodeDown(
+            "a container is not running", why=seen.group(0).strip(), next_step="`labctl status` names it"
+        )
     return None
 
 
@@ -372,7 +394,9 @@ def _daemon_failure(said: str) -> DockerForbidden | DockerUnreachable | None:
             next_step="add the user to the docker group (`sudo usermod -aG docker $USER`, then log in again)",
         )
     if seen := _UNREACHABLE.search(said):
-        return DockerUnreachable("no docker daemon answers", why=seen.group(0).strip(), next_step=START_DAEMON)
+        return DockerUnreachable(
+            "no docker daemon answers", why=seen.group(0).strip(), next_step=START_DAEMON
+        )
     return None
 
 

@@ -44,7 +44,11 @@ class Stage:
 
     def __str__(self) -> str:
         """The title alone while it starts, else with its outcome and time."""
-        return self.title if self.outcome == "started" else f"{self.title}: {self.outcome} after {self.seconds:.1f} s"
+        return (
+            self.title
+            if self.outcome == "started"
+            else f"{self.title}: {self.outcome} after {self.seconds:.1f} s"
+        )
 
 
 class StageReader:
@@ -150,7 +154,9 @@ class Kind:
 
     def export_logs(self, name: str, directory: Path) -> Completed:
         """Write what kind can collect from every node into ``directory``; nodes that fail are skipped."""
-        return self._run("export", "logs", str(directory), f"--name={name}", timeout=EXPORT_SECONDS, check=False)
+        return self._run(
+            "export", "logs", str(directory), f"--name={name}", timeout=EXPORT_SECONDS, check=False
+        )
 
     def _run(
         self,
@@ -162,7 +168,11 @@ class Kind:
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         # Whatever kind does, the user's own kubeconfig is out of its reach.
-        env = {**os.environ, "KUBECONFIG": str(kubeconfig or os.devnull), "KIND_EXPERIMENTAL_PROVIDER": "docker"}
+        env = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig or os.devnull),
+            "KIND_EXPERIMENTAL_PROVIDER": "docker",
+        }
         try:
             return process.run(
                 [self.program, *args], timeout=timeout, check=check, stdin=stdin, env=env, on_line=on_line

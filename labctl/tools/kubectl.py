@@ -28,7 +28,9 @@ class NodeKubectl:
 
         Raises `CommandFailed` with the API server's words, `NodeDown`, `CommandTimedOut`.
         """
-        owner = ["--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}"] if server_side else []
+        owner = (
+            ["--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}"] if server_side else []
+        )
         self.run(["apply", *owner, "--filename=-"], stdin=yaml_text, timeout=timeout)
 
     def run(
