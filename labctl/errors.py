@@ -28,6 +28,7 @@ The tree (id, exit code):
     │   │   ├── ApiUnreachable     api-unreachable     4
     │   │   └── ApiRefused         api-refused         4   carries the HTTP status
     │   ├── ProofFailed            proof-failed        4
+    │   ├── ProbeDidNotRun         probe-did-not-run   4
     │   └── WriteFailed            write-failed        4   disk full, read-only, I/O error
     ├── DeadlineExceeded           deadline            5   carries the last observation
     │   └── CommandTimedOut        command-timeout     5
@@ -243,6 +244,12 @@ class ProofFailed(InfrastructureError):
     """The cluster is up and its network does not do what a cluster network must do."""
 
     id = "proof-failed"
+
+
+class ProbeDidNotRun(InfrastructureError):
+    """A probe never looked, so it saw neither "open" nor "blocked"; a check must not conclude anything."""
+
+    id = "probe-did-not-run"
 
 
 class WriteFailed(InfrastructureError):

@@ -183,6 +183,19 @@ class Docker:
         """Stop a container and start it again."""
         self._text("restart", container, timeout=CHANGE_SECONDS)
 
+    def pause(self, container: str) -> None:
+        """Freeze every process of a container; one that is frozen already stays so."""
+        self._freeze("pause", container, "is already paused")
+
+    def unpause(self, container: str) -> None:
+        """Let a frozen container go on; one that is not frozen is left as it is."""
+        self._freeze("unpause", container, "is not paused")
+
+    def _freeze(self, verb: str, container: str, no_news: str) -> None:
+        done = self._run(verb, container, timeout=CHANGE_SECONDS, check=False)
+        if not done.ok and no_news not in done.stderr:
+            raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
+
     def remove(self, *containers: str) -> None:
         """Remove containers with their anonymous volumes, running or not; absent ones are no error."""
         if not containers:

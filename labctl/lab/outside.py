@@ -1,0 +1,130 @@
+"""The machine outside the cluster, as a client and as a server.
+
+Everything here is plain Python on the machine that runs labctl: no proxy of the environment,
+no name lookups, no help of the cluster. Whether the machine can reach the nodes at all is
+a property of the platform (on Linux it can); the caller decides what to make of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import http.client
+import http.server
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl.errors import ProbeDidNotRun
+from labctl.lab.probes import Dialled
+
+TIMEOUT_SECONDS = 3.0
+"""For one connection; on a docker bridge a round trip takes well under a millisecond."""
+
+_BLOCKED = frozenset({
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT,
+    errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EPROTO,
+})  # fmt: skip
+"""What a connection that somebody or something turned away ends with."""
+
+
+class OutsideProbe:
+    """The machine outside all nodes as a client."""
+
+    def __str__(self) -> str:
+        return "this machine"
+
+    def get(
+        self, host: str, port: int, path: str = "hostname", *, tries: int = 1, timeout: float = TIMEOUT_SECONDS
+    ) -> Dialled:
+        """``GET path`` over up to ``tries`` fresh connections, one after the other; ends with the first that fails."""
+        target = f"http://{host}:{port}/{path}"
+        answers: list[str] = []
+        for _ in range(tries):
+            try:
+                answers.append(_get(host, port, path, timeout))
+            except http.client.HTTPException as strange:
+                return Dialled(target, tuple(answers), (f"not an HTTP answer: {type(strange).__name__} {strange}",), unnamed=1)
+            except OSError as failed:
+                return Dialled(target, tuple(answers), (_reason(failed, target, timeout),))
+        return Dialled(target, tuple(answers))
+
+    def seen_as(self, host: str, port: int) -> str:
+        """The source address that the server behind ``host`` sees, or an empty text if nobody answers."""
+        return self.get(host, port, "clientip").answer.rpartition(":")[0].strip("[]")
+
+    def address_towards(self, host: str) -> str:
+        """The address that this machine puts on packets to ``host``."""
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent:
+            unsent.connect((host, 9))
+            return str(unsent.getsockname()[0])
+
+    def neighbour(self, address: str) -> str:
+        """The hardware address under which this machine last reached ``address``, or an empty text (Linux)."""
+        table = Path("/proc/net/arp")
+        rows = table.read_text().splitlines()[1:] if table.exists() else []
+        return next((row.split()[3] for row in rows if row.split()[0] == address and row.split()[3] != "00:00:00:00:00:00"), "")
+
+
+@dataclass
+class Visitors:
+    """Who called an `outside_server`: ``calls`` holds (client address, Host header, path)."""
+
+    address: str
+    port: int
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def outside_server(address: str, body: str) -> Iterator[Visitors]:
+    """An HTTP server on this machine, on ``address`` only, that answers ``body`` while the block lasts.
+
+    Raises `ProbeDidNotRun` when this machine does not own ``address``.
+    """
+    visitors = Visitors(address, 0)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            visitors.calls.append((self.client_address[0], self.headers.get("Host", ""), self.path))
+            payload = body.encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Stay silent: the visitors are kept, not logged."""
+
+    try:
+        server = http.server.ThreadingHTTPServer((address, 0), Handler)
+    except OSError as refused:
+        raise ProbeDidNotRun(f"no server can listen on {address} of this machine", why=str(refused)) from refused
+    visitors.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield visitors
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+def _get(host: str, port: int, path: str, timeout: float) -> str:
+    # http.client consults no proxy settings, unlike urllib.request.
+    connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/{path}", headers={"Connection": "close"})
+        return connection.getresponse().read().decode("utf-8", "replace")
+
+
+def _reason(failed: OSError, target: str, timeout: float) -> str:
+    if isinstance(failed, TimeoutError):
+        return f"no answer within {timeout:.0f} s"
+    if isinstance(failed, ConnectionRefusedError):
+        return "connection refused"
+    if failed.errno in _BLOCKED or isinstance(failed, ConnectionError):
+        return failed.strerror or str(failed)
+    raise ProbeDidNotRun(f"this machine could not try {target}", why=str(failed)) from failed
