@@ -136,14 +136,21 @@ class Console:
         stream = self._out or sys.stdout
         width = None if stream.isatty() else 120
         console = RichConsole(
-            file=_Safe(stream), no_color=not self.colour, highlight=False, emoji=False, width=width
+            file=stream, no_color=not self.colour, highlight=False, emoji=False, width=width
         )
-        console.print(what, soft_wrap=False)
+        with console.capture() as drawn:
+            console.print(what, soft_wrap=False)
+        self._write(drawn.get())
 
     def _write(self, text: str) -> None:
         stream = self._out or sys.stdout
-        _Safe(stream).write(text)
-        stream.flush()
+        try:
+            _Safe(stream).write(text)
+            stream.flush()
+        except BrokenPipeError:
+            # The reader has left. What is being done goes on and keeps its exit code; Python's own
+            # flush at exit must not fail on that pipe either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Safe:

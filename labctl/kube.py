@@ -136,7 +136,7 @@ class Kube:
     def _exec(
         self, what: str, namespace: str, pod: str, argv: Sequence[str], container: str | None, timeout: float
     ) -> ExecResult:
-        fresh = client.ApiClient(_without_retries(self._configuration))
+        fresh = client.ApiClient(_for_websockets(self._configuration))
         chosen = {"container": container} if container else {}
         with contextlib.closing(fresh):
             socket = stream(
@@ -186,12 +186,8 @@ def connect(kubeconfig: Path, context: str | None = None) -> Kube:
             why=" ".join(str(cause).split()),
             next_step="run `labctl status` to see whether the cluster still runs",
         ) from cause
-    # After loading: the constructor and the loader both consult the environment. The websocket library
-    # consults it a third time, unless it is handed a no_proxy list, and the official client hands that
-    # on only when proxy headers are set; these are sent nowhere, as there is no proxy.
+    # After loading: the constructor and the loader both consult the environment.
     configuration.proxy = None
-    configuration.no_proxy = "*"
-    configuration.proxy_headers = {"unused": ""}
     configuration.retries = _reads_only()
     return Kube(configuration, context=context or "")
 
@@ -264,6 +260,15 @@ def _without_retries(configuration: client.Configuration) -> client.Configuratio
 
     twin = copy.deepcopy(configuration)
     twin.retries = urllib3.Retry(total=False)
+    return twin
+
+
+def _for_websockets(configuration: client.Configuration) -> client.Configuration:
+    """The websocket library consults HTTPS_PROXY by itself, unless it is given a proxy and a list of
+    hosts that bypass it: so it gets one that nobody needs and that every host bypasses."""
+    twin = _without_retries(configuration)
+    twin.proxy = "http://bypassed.invalid:1"
+    twin.no_proxy = "*"
     return twin
 
 

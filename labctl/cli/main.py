@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import signal
 import sys
 from types import FrameType
@@ -98,16 +97,13 @@ def _run(arguments: list[str] | None, console: Console) -> int:
         return code if isinstance(code, int) else 0
     except LabctlError as error:
         return _report(console, error)
-    except click.exceptions.Abort:
-        return _report(console, Interrupted())
+    except click.exceptions.Abort as abort:  # click's word for an interrupt or the end of input
+        return _report(console, _interrupted(abort.__cause__ or abort))
     except click.ClickException as error:
         return _report(console, _usage(error))
     except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        return _report(console, Interrupted(str(stop) or "interrupted", signal_number=number))
-    except BrokenPipeError:
-        # The reader of our output has left; there is nobody to tell, and Python must not try at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _report(console, _interrupted(stop))
+    except SystemExit:  # click's answer to a reader of our help that has left: no failure of ours
         return 0
     except OSError as error:
         return _report(
@@ -126,6 +122,11 @@ def _report(console: Console, error: LabctlError) -> int:
     with contextlib.suppress(BrokenPipeError):
         console.error(error)
     return error.exit_code
+
+
+def _interrupted(stop: BaseException) -> Interrupted:
+    number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+    return Interrupted(str(stop) or "interrupted", signal_number=number)
 
 
 def _usage(error: click.ClickException) -> UsageError:
