@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labctl.errors import ProbeDidNotRun
-from labctl.lab.probes import Dialled
+from labctl.lab.probes import WHO, Dialled
 
 TIMEOUT_SECONDS = 3.0
 """For one connection; on a docker bridge a round trip takes well under a millisecond."""
@@ -37,7 +37,13 @@ class OutsideProbe:
         return "this machine"
 
     def get(
-        self, host: str, port: int, path: str = "hostname", *, tries: int = 1, timeout: float = TIMEOUT_SECONDS
+        self,
+        host: str,
+        port: int,
+        path: str = WHO,
+        *,
+        tries: int = 1,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> Dialled:
         """``GET path`` over up to ``tries`` fresh connections, one after the other; ends with the first that fails."""
         target = f"http://{host}:{port}/{path}"
@@ -46,7 +52,12 @@ class OutsideProbe:
             try:
                 answers.append(_get(host, port, path, timeout))
             except http.client.HTTPException as strange:
-                return Dialled(target, tuple(answers), (f"not an HTTP answer: {type(strange).__name__} {strange}",), unnamed=1)
+                return Dialled(
+                    target,
+                    tuple(answers),
+                    (f"not an HTTP answer: {type(strange).__name__} {strange}",),
+                    unnamed=1,
+                )
             except OSError as failed:
                 return Dialled(target, tuple(answers), (_reason(failed, target, timeout),))
         return Dialled(target, tuple(answers))
@@ -65,7 +76,14 @@ class OutsideProbe:
         """The hardware address under which this machine last reached ``address``, or an empty text (Linux)."""
         table = Path("/proc/net/arp")
         rows = table.read_text().splitlines()[1:] if table.exists() else []
-        return next((row.split()[3] for row in rows if row.split()[0] == address and row.split()[3] != "00:00:00:00:00:00"), "")
+        return next(
+            (
+                row.split()[3]
+                for row in rows
+                if row.split()[0] == address and row.split()[3] != "00:00:00:00:00:00"
+            ),
+            "",
+        )
 
 
 @dataclass
@@ -100,7 +118,9 @@ def outside_server(address: str, body: str) -> Iterator[Visitors]:
     try:
         server = http.server.ThreadingHTTPServer((address, 0), Handler)
     except OSError as refused:
-        raise ProbeDidNotRun(f"no server can listen on {address} of this machine", why=str(refused)) from refused
+        raise ProbeDidNotRun(
+            f"no server can listen on {address} of this machine", why=str(refused)
+        ) from refused
     visitors.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()

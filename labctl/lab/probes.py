@@ -30,6 +30,9 @@ from labctl.tools.docker import Docker
 PORT = 8080
 """Where a probe pod answers HTTP."""
 
+WHO = "envvar?var=WHO"
+"""The request that a probe pod answers with "POD/NONCE": its name, and the nonce of the run that made it."""
+
 DIAL_SECONDS = 5.0
 """agnhost gives one connection this long (a constant in its source)."""
 
@@ -72,7 +75,7 @@ class Dialled:
 
     @property
     def responders(self) -> frozenset[str]:
-        """The different bodies: with ``/hostname``, who answered."""
+        """The different bodies: with `WHO`, who answered."""
         return frozenset(self.answers)
 
     @property
@@ -84,7 +87,11 @@ class Dialled:
         if self.blocked:
             return f"{self.target}: nobody answered ({_shortly(self.refusals)})"
         said = f"{self.target}: answered by {', '.join(sorted(self.responders)) or 'somebody'}"
-        return f"{said}; {len(self.refusals)} connection(s) failed ({_shortly(self.refusals)})" if self.refusals else said
+        return (
+            f"{said}; {len(self.refusals)} connection(s) failed ({_shortly(self.refusals)})"
+            if self.refusals
+            else said
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,14 @@ class DnsAnswer:
     def cname(self) -> str:
         """The name that the asked name itself stands for, or an empty text."""
         own = self.name.rstrip(".").lower()
-        return next((v.rstrip(".") for n, kind, v in self.records if kind == "CNAME" and n.rstrip(".").lower() == own), "")
+        return next(
+            (
+                v.rstrip(".")
+                for n, kind, v in self.records
+                if kind == "CNAME" and n.rstrip(".").lower() == own
+            ),
+            "",
+        )
 
     @property
     def addresses(self) -> frozenset[str]:
@@ -137,7 +151,7 @@ class PodProbe:
         port: int = PORT,
         *,
         tries: int = 1,
-        request: str = "hostname",
+        request: str = WHO,
         protocol: str = "http",
     ) -> Dialled:
         """Open up to ``tries`` fresh connections from this pod; ends early once one of a batch has failed.
@@ -149,7 +163,10 @@ class PodProbe:
         while result.open and len(result.answers) < tries:
             more = self._dial(host, port, min(BATCH, tries - len(result.answers)), request, protocol)
             result = Dialled(
-                result.target, result.answers + more.answers, result.refusals + more.refusals, result.unnamed + more.unnamed
+                result.target,
+                result.answers + more.answers,
+                result.refusals + more.refusals,
+                result.unnamed + more.unnamed,
             )
         return result
 
@@ -199,7 +216,8 @@ class PodProbe:
         done = self.run(argv, container=container, timeout=timeout)
         if done.exit_code != 0:
             raise ProbeDidNotRun(
-                f"`{argv[0]}` failed in {self}", why=f"exit code {done.exit_code}: {done.stderr.strip() or done.stdout.strip()}"
+                f"`{argv[0]}` failed in {self}",
+                why=f"exit code {done.exit_code}: {done.stderr.strip() or done.stdout.strip()}",
             )
         return done.stdout
 
@@ -211,11 +229,22 @@ class PodProbe:
     def dns(self, name: str, kind: str = "A", *, server: str = "") -> DnsAnswer:
         """Ask the pod's DNS server (or ``server``) for a full name, without a search list."""
         asked = f"@{server}" if server else ""
-        argv = ["dig", *([asked] if asked else []), "+tries=2", "+time=2", "+noall", "+comments", "+answer", name, kind]
+        argv = [
+            "dig",
+            *([asked] if asked else []),
+            "+tries=2",
+            "+time=2",
+            "+noall",
+            "+comments",
+            "+answer",
+            name,
+            kind,
+        ]
         done = self.run(argv)
         if done.exit_code not in (0, DIG_NO_REPLY):
             raise ProbeDidNotRun(
-                f"`dig` failed in {self}", why=f"exit code {done.exit_code}: {done.stderr.strip() or done.stdout.strip()}"
+                f"`dig` failed in {self}",
+                why=f"exit code {done.exit_code}: {done.stderr.strip() or done.stdout.strip()}",
             )
         return parse_dig(name, done.stdout)
 
@@ -258,7 +287,9 @@ class NodeProbe:
         try:
             return self._docker.exec(self.container, argv, timeout=timeout, check=False, stdin=stdin)
         except (NodeDown, CommandTimedOut) as broken:
-            raise ProbeDidNotRun(f"the probe on {self} did not run ({argv[0]})", why=broken.why or broken.what) from broken
+            raise ProbeDidNotRun(
+                f"the probe on {self} did not run ({argv[0]})", why=broken.why or broken.what
+            ) from broken
 
     def output(self, argv: Sequence[str], *, timeout: float = 60.0, stdin: str | None = None) -> str:
         """What a program on the node printed; raises `CommandFailed` on a non-zero exit code."""
@@ -269,9 +300,13 @@ class NodeProbe:
 
     def in_pod_network(self, pod_uid: str, argv: Sequence[str]) -> str:
         """Run a program of the node inside the network namespace of a pod that runs there."""
-        sandbox = self.output(["crictl", "pods", "--quiet", "--state", "ready", "--label", f"io.kubernetes.pod.uid={pod_uid}"])
+        sandbox = self.output(
+            ["crictl", "pods", "--quiet", "--state", "ready", "--label", f"io.kubernetes.pod.uid={pod_uid}"]
+        )
         if not sandbox.strip():
-            raise ProbeDidNotRun(f"no sandbox of pod {pod_uid} on {self}", why="crictl knows none that is ready")
+            raise ProbeDidNotRun(
+                f"no sandbox of pod {pod_uid} on {self}", why="crictl knows none that is ready"
+            )
         described = json.loads(self.output(["crictl", "inspectp", sandbox.split()[0]]))
         return self.output(["nsenter", f"--target={described['info']['pid']}", "--net", *argv])
 
@@ -294,7 +329,7 @@ class NodeProbe:
 
 
 @dataclass
-class _Unresolved(Exception):  # noqa: N818  # an answer on its way to becoming a Dialled, never seen outside
+class _Unresolved(Exception):  # an answer on its way to becoming a Dialled, never seen outside
     reason: str = field(default="")
 
     def __str__(self) -> str:
@@ -319,7 +354,9 @@ def _dialled(target: str, tries: int, body: str) -> Dialled:
         said = json.loads(body)
         answers, refusals = tuple(said.get("responses") or ()), tuple(said.get("errors") or ())
     except (ValueError, AttributeError) as strange:
-        raise ProbeDidNotRun(f"the probe for {target} gave an answer that makes no sense", why=body[:200]) from strange
+        raise ProbeDidNotRun(
+            f"the probe for {target} gave an answer that makes no sense", why=body[:200]
+        ) from strange
     if not answers and not refusals:
         # An empty body is an answer too: agnhost lists no text for it.
         return Dialled(target, answers=("",) * tries)
