@@ -262,6 +262,21 @@ class Docker:
         except CommandFailed as failed:
             raise pull_failure(reference, failed.stderr or failed.stdout) from failed
 
+    def ask_registry(self, repository: str, *, timeout: float = ANSWER_SECONDS) -> None:
+        """Ask the daemon to ask a registry for an image that cannot exist, which transfers nothing.
+
+        Returns when the registry answers so; raises like `pull` when it does not answer, is not
+        trusted, or asks us to wait. This is the daemon's view, with its proxies and certificates.
+        """
+        nothing = f"{repository}@sha256:{'0' * 64}"
+        try:
+            self.pull(nothing, timeout=timeout)
+        except (RegistryUnreachable, RegistryRateLimited, RegistryUntrusted):
+            raise
+        except ImageUnavailable as answer:
+            if not _ABSENT.search(answer.details):
+                raise
+
     def load(self, archive: Path) -> tuple[str, ...]:
         """Load every image of an archive; returns the names (or ids) that docker reports."""
         said = self._text("load", f"--input={archive}", timeout=ARCHIVE_SECONDS)
@@ -360,6 +375,7 @@ _NOT_RUNNING = re.compile(
 )
 _GONE = re.compile(r"No such container|is already in progress", re.IGNORECASE)
 
+_ABSENT = re.compile(r"not found|manifest unknown", re.IGNORECASE)
 _RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
 _UNTRUSTED = re.compile(
     r"x509:|certificate signed by unknown authority|failed to verify certificate", re.IGNORECASE

@@ -1,0 +1,99 @@
+"""Checks of ports and addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from labctl.errors import PortTaken
+from labctl.host.checkup import Checkup
+from labctl.host.finding import Answer, HostPort, fail, ok, skip, warn
+from labctl.host.machine import Listener
+
+Net = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+KIND_NETWORK = "kind"
+"""The docker network on which kind puts every node of every cluster."""
+ANY = ("0.0.0.0", "::")
+
+
+def ports(checkup: Checkup) -> Answer:
+    """The host ports asked for are free."""
+    wanted = checkup.needs.ports
+    if not wanted:
+        return ok("none asked for")
+    if not checkup.machine.is_linux:
+        return skip("sockets cannot be listed here")
+    published = _published(checkup)
+    listeners = checkup.machine.listeners()
+    taken = [
+        f"{port} by {owner}" for port in wanted if (owner := _owner(checkup, port, listeners, published))
+    ]
+    if taken:
+        return fail(
+            f"taken: {', '.join(taken)}", "stop what holds the port, or ask for another one", PortTaken
+        )
+    return ok(f"free: {', '.join(map(str, wanted))}")
+
+
+def _owner(
+    checkup: Checkup, port: HostPort, listeners: Iterable[Listener], published: dict[tuple[int, str], str]
+) -> str:
+    if container := published.get((port.port, port.protocol)):
+        return f"container {container}"
+    for one in listeners:
+        same = (one.port, one.protocol) == (port.port, port.protocol)
+        if same and (one.address == port.address or one.address in ANY or port.address in ANY):
+            return checkup.machine.owner(one.inode) or "a program of another user"
+    return ""
+
+
+def _published(checkup: Checkup) -> dict[tuple[int, str], str]:
+    """(port, protocol) -> container, also where docker forwards without a listening program."""
+    running = (
+        [one.name for one in checkup.containers if one.state == "running"] if checkup.docker_answers else []
+    )
+    found = {}
+    for row in checkup.docker.inspect(*running) if running else []:
+        for inside, bindings in (row.get("NetworkSettings", {}).get("Ports") or {}).items():
+            for binding in bindings or ():
+                key = (int(binding["HostPort"]), inside.partition("/")[2])
+                found[key] = str(row["Name"]).lstrip("/")
+    return found
+
+
+def subnets(checkup: Checkup) -> Answer:
+    """Pod, service, node and host addresses do not overlap."""
+    pods, services = _networks(checkup.needs.pod_subnet), _networks(checkup.needs.service_subnet)
+    choose = "choose other subnets: kind.networking.podSubnet and serviceSubnet of the cluster file"
+    if clash := _overlap(pods, services):
+        return fail(f"pod subnet {clash[0]} overlaps service subnet {clash[1]}", choose)
+    if checkup.docker_answers:
+        nodes = next((one for one in checkup.networks if one.name == KIND_NETWORK), None)
+        if nodes and (clash := _overlap((*pods, *services), _networks(",".join(nodes.subnets)))):
+            return fail(f"{clash[0]} overlaps {clash[1]} of the docker network {KIND_NETWORK}", choose)
+    for route in checkup.machine.routes():
+        if clash := _overlap((*pods, *services), (route.network,)):
+            return warn(
+                f"{clash[0]} overlaps the route to {route.network} ({route.interface}): the cluster cannot reach it",
+                choose,
+            )
+    return ok(f"pods {checkup.needs.pod_subnet}, services {checkup.needs.service_subnet}")
+
+
+def _networks(text: str) -> tuple[Net, ...]:
+    """One subnet, or an IPv4 and an IPv6 one with a comma between."""
+    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def _overlap(some: Iterable[Net], others: Iterable[Net]) -> tuple[Net, Net] | None:
+    rest = list(others)
+    return next(
+        (
+            (one, other)
+            for one in some
+            for other in rest
+            if one.version == other.version and one.overlaps(other)
+        ),
+        None,
+    )

@@ -1,0 +1,218 @@
+"""Facts about this machine, read from its files.
+
+This module exists as the seam of the checks: a test gives it another root directory. It only
+reads, judges nothing, and knows nothing of docker. On a system that is not Linux most facts
+are None: the checks then say that they have not looked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+CAP_SYS_RESOURCE = 24
+"""The bit of that capability in the kernel's masks (linux/capability.h)."""
+
+Ip4Network = ipaddress.IPv4Network
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket of this machine that listens (TCP) or is bound (UDP). ``inode`` identifies it in /proc."""
+
+    address: str
+    port: int
+    protocol: str
+    inode: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """An entry of the IPv4 routing table; default routes are left out."""
+
+    interface: str
+    network: Ip4Network
+
+
+class Machine:
+    """This machine, or one that a test has laid out under ``root``."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self.root = root
+
+    def read(self, path: str) -> str | None:
+        """The content of a file of this machine without surrounding space, None when it cannot be read."""
+        try:
+            return (self.root / path.lstrip("/")).read_text(errors="replace").strip()
+        except OSError:
+            return None
+
+    def number(self, path: str) -> int | None:
+        """The same as an integer."""
+        text = self.read(path)
+        return int(text) if text and text.lstrip("-").isdigit() else None
+
+    # --- what it is
+
+    @property
+    def is_linux(self) -> bool:
+        """Whether the facts of /proc can be had."""
+        return sys.platform == "linux"
+
+    @property
+    def is_root(self) -> bool:
+        """Whether we may change the machine."""
+        return os.geteuid() == 0
+
+    def distribution(self) -> tuple[str, ...]:
+        """ID and ID_LIKE of os-release, such as ``("ubuntu", "debian")``; empty when unknown."""
+        fields = dict(
+            line.partition("=")[::2]
+            for line in (self.read("/etc/os-release") or "").splitlines()
+            if "=" in line
+        )
+        return tuple(f"{fields.get('ID', '')} {fields.get('ID_LIKE', '')}".replace('"', "").split())
+
+    def has_systemd(self) -> bool:
+        """Whether process 1 is systemd."""
+        return self.read("/proc/1/comm") == "systemd"
+
+    def bounding_set_has(self, capability: int) -> bool | None:
+        """Whether a capability can be had here at all; None when unknown."""
+        for line in (self.read("/proc/self/status") or "").splitlines():
+            if line.startswith("CapBnd:"):
+                return bool(int(line.split()[1], 16) >> capability & 1)
+        return None
+
+    def cgroup_version(self) -> int | None:
+        """2 when the unified hierarchy is mounted alone, 1 when controllers have their own, None when neither."""
+        if (self.root / "sys/fs/cgroup/cgroup.controllers").exists():
+            return 2
+        return 1 if (self.root / "sys/fs/cgroup/memory").exists() else None
+
+    # --- what it has
+
+    def cores(self) -> int:
+        """Processors that this process may use."""
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+    def memory_available(self) -> int | None:
+        """Bytes that new programs may take: the kernel's estimate, or what a cgroup limit leaves."""
+        for line in (self.read("/proc/meminfo") or "").splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+                left = self._cgroup_memory_left()
+                return free if left is None else min(free, left)
+        return None
+
+    def _cgroup_memory_left(self) -> int | None:
+        for limit, used in (
+            ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+            ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        ):
+            most, taken = self.number(limit), self.number(used)
+            if most is not None and taken is not None:
+                return max(0, most - taken)
+        return None
+
+    def disk_free(self, path: Path) -> tuple[int, int] | None:
+        """Free and total bytes of the file system that holds ``path`` or its nearest existing parent."""
+        nearest = next((one for one in (path, *path.parents) if one.exists()), None)
+        if nearest is None:
+            return None
+        usage = shutil.disk_usage(nearest)
+        return usage.free, usage.total
+
+    # --- its network
+
+    def routes(self) -> list[Route]:
+        """The IPv4 routes except the default ones."""
+        found = []
+        for line in (self.read("/proc/net/route") or "").splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 7 and fields[7] != "00000000":
+                mask = int(fields[7], 16).bit_count()
+                found.append(
+                    Route(fields[0], ipaddress.ip_network(f"{_ip4(fields[1])}/{mask}", strict=False))
+                )  # type: ignore[arg-type]  # 4 bytes make an IPv4 network
+        return found
+
+    def resolvers(self) -> list[str]:
+        """The name servers of resolv.conf."""
+        lines = (self.read("/etc/resolv.conf") or "").splitlines()
+        return [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
+
+    def listeners(self) -> list[Listener]:
+        """The TCP sockets that listen and the UDP sockets that are bound."""
+        found = []
+        for protocol, listening in (("tcp", "0A"), ("udp", "07")):
+            for table in (protocol, f"{protocol}6"):
+                for line in (self.read(f"/proc/net/{table}") or "").splitlines()[1:]:
+                    fields = line.split()
+                    if len(fields) > 9 and fields[3] == listening:
+                        address, _, port = fields[1].partition(":")
+                        found.append(Listener(_ip(address), int(port, 16), protocol, fields[9]))
+        return found
+
+    def owner(self, inode: str) -> str:
+        """The program that holds a socket, as ``name (pid 12)``; empty when it cannot be seen (another user's)."""
+        wanted = f"socket:[{inode}]"
+        for process in self.processes():
+            try:
+                held = any(
+                    os.readlink(link) == wanted for link in (self.root / f"proc/{process}/fd").iterdir()
+                )
+            except OSError:
+                continue
+            if held:
+                return f"{self.command(process)} (pid {process})"
+        return ""
+
+    # --- its processes
+
+    def processes(self) -> list[int]:
+        """The ids of all processes."""
+        return [int(entry.name) for entry in (self.root / "proc").iterdir() if entry.name.isdigit()]
+
+    def command(self, pid: int) -> str:
+        """The name of a process, empty when there is none."""
+        return self.read(f"/proc/{pid}/comm") or ""
+
+    def start_time(self, pid: int) -> int | None:
+        """When a process started, in clock ticks since boot: with the id, it names a process for good."""
+        fields = self._stat(pid)
+        return int(fields[19]) if fields else None
+
+    def parent(self, pid: int) -> int | None:
+        """The id of a process's parent."""
+        fields = self._stat(pid)
+        return int(fields[1]) if fields else None
+
+    def alive(self, pid: int) -> bool:
+        """Whether a process runs (one that has ended and is not yet collected does not)."""
+        fields = self._stat(pid)
+        return bool(fields) and fields[0] not in {"Z", "X"}
+
+    def _stat(self, pid: int) -> list[str]:
+        """The fields of /proc/PID/stat behind the name, which may itself hold spaces and brackets."""
+        return (self.read(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
+
+
+def _ip4(word: str) -> str:
+    return socket.inet_ntoa(struct.pack("<I", int(word, 16)))
+
+
+def _ip(word: str) -> str:
+    if len(word) == 8:
+        return _ip4(word)
+    words = [int(word[i : i + 8], 16) for i in range(0, 32, 8)]
+    address = ipaddress.IPv6Address(struct.pack("<4I", *words))
+    return str(address.ipv4_mapped or address)

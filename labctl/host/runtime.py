@@ -1,0 +1,97 @@
+"""A container runtime for machines without CAP_SYS_RESOURCE.
+
+Docker asks runc for every capability when a container is privileged, and runc cannot give one
+that the bounding set lacks ("unable to apply caps"). The wrapper in files/labctl-runc asks
+for one less. This module installs it and tells docker, whose other settings stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from labctl import paths
+from labctl.errors import HostError, WriteFailed
+
+NAME = "labctl-runc"
+INSTALLED = Path("/usr/local/sbin/labctl-runc")
+DAEMON_JSON = Path("/etc/docker/daemon.json")
+
+
+def wrapper() -> bytes:
+    """The wrapper program as it ships."""
+    return (paths.package_root() / "host" / "files" / NAME).read_bytes()
+
+
+def configured(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> bool:
+    """Whether the wrapper is installed as it ships and is docker's default runtime."""
+    try:
+        same = installed.read_bytes() == wrapper() and os.access(installed, os.X_OK)
+    except OSError:
+        return False
+    settings = _read(daemon_json)
+    return same and settings == merged(settings, installed)
+
+
+def install(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> None:
+    """Write the wrapper and make it docker's default runtime; a former daemon.json is kept beside the new one.
+
+    The daemon must be told (SIGHUP) or started afterwards. Raises `HostError` when the present
+    daemon.json is not JSON, and changes nothing then; `WriteFailed` when a file cannot be written.
+    """
+    settings = _read(daemon_json)
+    _write(installed, wrapper(), mode=0o755)
+    new = merged(settings, installed)
+    if new == settings:
+        return
+    backup = daemon_json.with_name(f"{daemon_json.name}.before-labctl")
+    if daemon_json.exists() and not backup.exists():
+        _write(backup, daemon_json.read_bytes(), mode=0o644)
+    _write(daemon_json, (json.dumps(new, indent=2) + "\n").encode(), mode=0o644)
+
+
+def merged(settings: dict[str, Any], installed: Path = INSTALLED) -> dict[str, Any]:
+    """Docker's settings with the wrapper as one more runtime and as the default one."""
+    runtimes = {**settings.get("runtimes", {}), NAME: {"path": str(installed)}}
+    return {**settings, "runtimes": runtimes, "default-runtime": NAME}
+
+
+def _read(daemon_json: Path) -> dict[str, Any]:
+    try:
+        text = daemon_json.read_text()
+    except FileNotFoundError:
+        return {}
+    step = "correct or remove that file, then run the command again"
+    try:
+        settings = json.loads(text or "{}")
+    except ValueError as broken:
+        raise HostError(f"{daemon_json} is not JSON", why=str(broken), next_step=step) from broken
+    if not isinstance(settings, dict) or not isinstance(settings.get("runtimes", {}), dict):
+        raise HostError(
+            f"{daemon_json} does not hold docker's settings", why="it is no JSON object", next_step=step
+        )
+    return settings
+
+
+def _write(path: Path, content: bytes, *, mode: int) -> None:
+    """Replace a file as a whole or not at all."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as new:
+                new.write(content)
+                new.flush()
+                os.fsync(new.fileno())
+            os.chmod(name, mode)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise WriteFailed(
+            f"cannot write {path}", why=error.strerror or str(error), next_step="run as root"
+        ) from error
