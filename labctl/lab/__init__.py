@@ -1,0 +1,57 @@
+"""What a lab file imports.
+
+The names are imported when they are first used: listing labs and printing results need
+none of the Kubernetes client, whose import takes most of a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labctl.lab.api import CheckFailed as CheckFailed
+    from labctl.lab.api import Condition as Condition
+    from labctl.lab.api import Experiment as Experiment
+    from labctl.lab.api import Holds as Holds
+    from labctl.lab.api import Lab as Lab
+    from labctl.lab.api import expect as expect
+    from labctl.lab.api import holds as holds
+    from labctl.lab.handle import Cluster as Cluster
+    from labctl.lab.objects import APP_LABEL as APP_LABEL
+    from labctl.lab.objects import EMPTY_DIR as EMPTY_DIR
+    from labctl.lab.objects import claim as claim
+    from labctl.lab.objects import probe_container as probe_container
+    from labctl.lab.objects import probe_deployment as probe_deployment
+    from labctl.lab.objects import probe_on_every_node as probe_on_every_node
+    from labctl.lab.objects import probe_pod as probe_pod
+    from labctl.waiting import Hopeless as Hopeless
+
+_HOME = {
+    "Cluster": "labctl.lab.handle",
+    "Hopeless": "labctl.waiting",
+    **dict.fromkeys(
+        ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "expect", "holds"), "labctl.lab.api"
+    ),
+    **dict.fromkeys(
+        (
+            "APP_LABEL",
+            "EMPTY_DIR",
+            "claim",
+            "probe_container",
+            "probe_deployment",
+            "probe_on_every_node",
+            "probe_pod",
+        ),
+        "labctl.lab.objects",
+    ),
+}
+"""Each name of the authors' API and the module it lives in."""
+
+__all__ = sorted(_HOME)  # noqa: PLE0605  # one list, not two
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"labctl.lab has no {name!r}; it offers {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOME[name]), name)
