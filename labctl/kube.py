@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ READ_RETRIES = 2
 
 RETRY_AFTER_MOST_SECONDS = 5.0
 """A server that asks for a longer pause gets this one: the caller's own deadline decides, not the server."""
+
+_HANDSHAKE = re.compile(r"Handshake status (\d{3}) ([A-Za-z ]*)")
 
 ERROR_CHANNEL = 3
 """The websocket channel on which an exec reports how it ended."""
@@ -281,7 +284,7 @@ def _authorization(api: client.ApiClient) -> dict[str, str]:
 
 def _translate(what: str, cause: ApiException) -> LabctlError:
     if not cause.status:
-        return _unreachable(what, cause)
+        return _refused_handshake(what, str(cause.reason)) or _unreachable(what, cause)
     reason, message = _status_message(cause)
     return ApiRefused(
         what,
@@ -289,6 +292,16 @@ def _translate(what: str, cause: ApiException) -> LabctlError:
         reason=reason,
         why=f"{cause.status} {reason}: {message}" if message else f"{cause.status} {reason}",
     )
+
+
+def _refused_handshake(what: str, reason: str) -> ApiRefused | None:
+    """The API server's own answer to an exec, which the client hides in the text of an error without status."""
+    if not (seen := _HANDSHAKE.search(reason)):
+        return None
+    hidden = ApiException(status=int(seen[1]), reason=seen[2].strip())
+    hidden.body = reason[reason.find('{"kind":"Status"') :] if '{"kind":"Status"' in reason else ""
+    word, message = _status_message(hidden)
+    return ApiRefused(what, status=int(seen[1]), reason=word, why=f"{seen[1]} {word}: {message}" if message else "")
 
 
 def _status_message(cause: ApiException) -> tuple[str, str]:

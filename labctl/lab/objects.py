@@ -47,7 +47,7 @@ from kubernetes.client import (
 )
 
 from labctl.images.workloads import PROBE
-from labctl.lab.probes import PORT
+from labctl.lab.probes import CONTAINER, PORT
 
 APP_LABEL = "app"
 """The label by which the labs' Services find their pods."""
@@ -63,7 +63,7 @@ NOBODY = 65532
 
 
 def probe_container(
-    name: str = "probe",
+    name: str = CONTAINER,
     *,
     port: int = PORT,
     can_be_unready: bool = False,

@@ -27,6 +27,9 @@ from labctl.kube import ExecResult, Kube
 from labctl.process import Completed
 from labctl.tools.docker import Docker
 
+CONTAINER = "probe"
+"""The container of a probe pod in which programs run, where a pod has several."""
+
 PORT = 8080
 """Where a probe pod answers HTTP."""
 
@@ -200,7 +203,7 @@ class PodProbe:
         except (ApiUnreachable, DeadlineExceeded) as broken:
             raise self._did_not_run(f"GET /{path}", broken) from broken
 
-    def run(self, argv: Sequence[str], *, container: str | None = None, timeout: float = 30.0) -> ExecResult:
+    def run(self, argv: Sequence[str], *, container: str = CONTAINER, timeout: float = 30.0) -> ExecResult:
         """Run a program in this pod; any exit code is an answer."""
         try:
             return self._kube.exec(self.namespace, self.pod, argv, container=container, timeout=timeout)
@@ -211,7 +214,7 @@ class PodProbe:
         except (ApiUnreachable, DeadlineExceeded) as broken:
             raise self._did_not_run(argv[0], broken) from broken
 
-    def output(self, argv: Sequence[str], *, container: str | None = None, timeout: float = 30.0) -> str:
+    def output(self, argv: Sequence[str], *, container: str = CONTAINER, timeout: float = 30.0) -> str:
         """What a program printed; a program that fails is a probe that did not run."""
         done = self.run(argv, container=container, timeout=timeout)
         if done.exit_code != 0:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import yaml
+from kubernetes.client.exceptions import ApiException
 
 from labctl import kube as kube_module
 from labctl import paths
 from labctl.errors import ApiRefused, ApiUnreachable, StateUnusable
-from labctl.kube import _exit_code, connect
+from labctl.kube import _exit_code, connect, translated
 
 
 class FakeApi:
@@ -270,3 +271,12 @@ def test_an_exec_that_could_not_start_is_refused_with_its_reason() -> None:
 def test_a_lost_exit_code_is_never_taken_for_success(report: str) -> None:
     with pytest.raises(ApiUnreachable):
         _exit_code("exec", report)
+
+
+def test_a_refused_exec_has_the_status_that_the_client_hides() -> None:
+    body = '{"kind":"Status","message":"pods \\"nosuch\\" not found","reason":"NotFound","code":404}'
+    hidden = ApiException(status=0, reason=f"Handshake status 404 Not Found -+-+- {{'audit-id': 'x'}} -+-+- {body}\n")
+    with pytest.raises(ApiRefused) as refused, translated("exec"):
+        raise hidden
+    assert refused.value.status == 404
+    assert refused.value.why == '404 NotFound: pods "nosuch" not found'
