@@ -30,9 +30,15 @@ def needs_options(command: Command) -> Command:
             show_default=True,
             help="Where an absent node image may come from.",
         ),
-        click.option("--workers", type=click.IntRange(0, 50), default=2, show_default=True, help="Worker nodes."),
         click.option(
-            "--control-planes", type=click.IntRange(1, 9), default=1, show_default=True, help="Control-plane nodes."
+            "--workers", type=click.IntRange(0, 50), default=2, show_default=True, help="Worker nodes."
+        ),
+        click.option(
+            "--control-planes",
+            type=click.IntRange(1, 9),
+            default=1,
+            show_default=True,
+            help="Control-plane nodes.",
         ),
     ):
         command = option(command)
@@ -68,10 +74,14 @@ def host() -> None:
 @host.command()
 @needs_options
 @click.option("-y", "--yes", is_flag=True, help="Change what is listed without asking.")
-@click.option("--build", is_flag=True, help="Also what a node image build needs, even where a registry answers.")
+@click.option(
+    "--build", is_flag=True, help="Also what a node image build needs, even where a registry answers."
+)
 @output_option
 @click.pass_obj
-def prepare(console: Console, control_planes: int, workers: int, source: Source, yes: bool, build: bool) -> None:
+def prepare(
+    console: Console, control_planes: int, workers: int, source: Source, yes: bool, build: bool
+) -> None:
     """Bring what this machine lacks: docker, kernel limits, kind, what a node image build needs.
 
     Shows the list of changes and asks before it makes them. On a ready machine the list is
@@ -87,13 +97,17 @@ def prepare(console: Console, control_planes: int, workers: int, source: Source,
             console.say(f"{change.title} ({change.why})")
         if not yes and not console.confirm(f"Make these {len(changes)} change(s)?"):
             raise HostError(
-                "nothing was changed", why="not confirmed", next_step="confirm, or give --yes to change without asking"
+                "nothing was changed",
+                why="not confirmed",
+                next_step="confirm, or give --yes to change without asking",
             )
         preparing.apply(changes, console)
     failed = [finding for finding in checks.examine(needs) if finding.failed]
     if failed:
         raise checks.failure(failed)
-    console.data({"ready": True, "changes": [_change_json(change) for change in changes]}, lambda: _ready_text(changes))
+    console.data(
+        {"ready": True, "changes": [_change_json(change) for change in changes]}, lambda: _ready_text(changes)
+    )
 
 
 @host.command()
@@ -107,7 +121,9 @@ def release(console: Console) -> None:
     from labctl.host import daemon
 
     stopped = daemon.release(progress=console)
-    text = "labctl started no docker daemon here" if stopped is None else f"stopped docker (process {stopped})"
+    text = (
+        "labctl started no docker daemon here" if stopped is None else f"stopped docker (process {stopped})"
+    )
     console.data({"stopped": stopped}, lambda: text)
 
 
@@ -144,7 +160,9 @@ def _findings_text(findings: Sequence[Finding]) -> str:
         if one.cure:
             lines.append(f"{'':<4}  {'':<{wide}}  cure: {one.cure}")
     failed = sum(finding.failed for finding in findings)
-    lines.append("this machine is ready" if not failed else f"{failed} check(s) failed: this machine is not ready")
+    lines.append(
+        "this machine is ready" if not failed else f"{failed} check(s) failed: this machine is not ready"
+    )
     return "\n".join(lines)
 
 

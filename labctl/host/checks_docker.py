@@ -27,7 +27,7 @@ def answers(checkup: Checkup) -> Answer:
     if host and not host.startswith("unix://"):
         return warn(
             f"the daemon at {host} answers",
-            "figures below are those of this machine, not of the daemon's: unset DOCKER_HOST to use a local one",
+            "all figures are those of this machine: unset DOCKER_HOST to use its own daemon",
         )
     return ok("the daemon answers")
 

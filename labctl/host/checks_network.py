@@ -75,7 +75,7 @@ def subnets(checkup: Checkup) -> Answer:
     for route in checkup.machine.routes():
         if clash := _overlap((*pods, *services), (route.network,)):
             return warn(
-                f"{clash[0]} overlaps the route to {route.network} ({route.interface}): the cluster cannot reach it",
+                f"{clash[0]} overlaps the route to {route.network} ({route.interface}): nodes cannot reach it",
                 choose,
             )
     return ok(f"pods {checkup.needs.pod_subnet}, services {checkup.needs.service_subnet}")

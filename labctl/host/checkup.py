@@ -51,7 +51,7 @@ class Checkup:
 
     @cached_property
     def start_error(self) -> LabctlError | None:
-        """Why a privileged container does not start; None when it does, or when no probe exists for this processor."""
+        """Why a privileged container does not start; None when it does, or nothing here can try."""
         architecture = str(self.info.get("Architecture", ""))
         if not startprobe.supported(architecture):
             return None

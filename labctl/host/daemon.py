@@ -64,7 +64,7 @@ def stale_pid(machine: Machine) -> int | None:
 
 
 def program() -> Path | None:
-    """The dockerd of this machine; the directories for administrators are looked at even when PATH lacks them."""
+    """The dockerd of this machine, also in the administrators' directories that a user's PATH may lack."""
     return process.which("dockerd") or next(
         (path for path in (Path("/usr/sbin/dockerd"), Path("/usr/local/sbin/dockerd")) if path.exists()), None
     )
@@ -102,7 +102,7 @@ def reload(machine: Machine) -> bool:
 
 
 def release(machine: Machine | None = None, progress: Progress | None = None) -> int | None:
-    """Stop the daemon that labctl started, with its containers and its containerd, and wait until all are gone.
+    """Stop the daemon that labctl started, its containers and its containerd, and wait until all are gone.
 
     Returns its process id, or None when labctl started none or it is gone already. Raises
     `CleanupIncomplete` when it does not leave.

@@ -68,7 +68,7 @@ def examine(
 def require(
     needs: Needs, skip: Sequence[str] = (), *, docker: Docker | None = None, machine: Machine | None = None
 ) -> tuple[Finding, ...]:
-    """Examine, and raise one `HostError` that lists every failed check with its cure; else return the findings.
+    """Examine; return the findings, or raise one `HostError` that lists every failed check with its cure.
 
     The error's class, and with it its id, is that of the first failed check.
     """
@@ -91,7 +91,7 @@ def failure(failed: Sequence[Finding]) -> HostError:
     return first.error(
         f"this machine is not ready: {len(failed)} checks failed",
         why=", ".join(finding.title for finding in failed),
-        next_step="cure each as written below; `labctl host prepare` does most of it (--skip-check ID passes over one)",
+        next_step="`labctl host prepare` cures most, the rest is yours (--skip-check ID passes over one)",
         details="\n".join(f"{one.id}: {one.seen}\n    cure: {one.cure}" for one in failed),
     )
 

@@ -7,7 +7,6 @@ remembered by its SHA-256, so that a program that somebody put there is noticed.
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def build(progress: Progress) -> Path:
         if not kind.fits(version):
             raise ToolUnfit("kind was built in another version", why=f"built {version}, needed {kind.NEED}")
         checksum_file().write_text(f"{_sha256(built)}\n")
-        os.replace(built, program)
+        built.replace(program)
         step.result(str(program))
     return program
 

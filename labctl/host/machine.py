@@ -7,19 +7,17 @@ are None: the checks then say that they have not looked.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import shutil
 import socket
 import struct
 import sys
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address
 from pathlib import Path
 
 CAP_SYS_RESOURCE = 24
 """The bit of that capability in the kernel's masks (linux/capability.h)."""
-
-Ip4Network = ipaddress.IPv4Network
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Route:
     """An entry of the IPv4 routing table; default routes are left out."""
 
     interface: str
-    network: Ip4Network
+    network: IPv4Network
 
 
 class Machine:
@@ -47,7 +45,7 @@ class Machine:
         self.root = root
 
     def read(self, path: str) -> str | None:
-        """The content of a file of this machine without surrounding space, None when it cannot be read."""
+        """The content of a file without surrounding space, None when it cannot be read."""
         try:
             return (self.root / path.lstrip("/")).read_text(errors="replace").strip()
         except OSError:
@@ -91,7 +89,7 @@ class Machine:
         return None
 
     def cgroup_version(self) -> int | None:
-        """2 when the unified hierarchy is mounted alone, 1 when controllers have their own, None when neither."""
+        """2 for the unified hierarchy alone, 1 when controllers have their own, None for neither."""
         if (self.root / "sys/fs/cgroup/cgroup.controllers").exists():
             return 2
         return 1 if (self.root / "sys/fs/cgroup/memory").exists() else None
@@ -139,10 +137,8 @@ class Machine:
         for line in (self.read("/proc/net/route") or "").splitlines()[1:]:
             fields = line.split()
             if len(fields) > 7 and fields[7] != "00000000":
-                mask = int(fields[7], 16).bit_count()
-                found.append(
-                    Route(fields[0], ipaddress.ip_network(f"{_ip4(fields[1])}/{mask}", strict=False))
-                )  # type: ignore[arg-type]  # 4 bytes make an IPv4 network
+                prefix = int(fields[7], 16).bit_count()
+                found.append(Route(fields[0], IPv4Network(f"{_ip4(fields[1])}/{prefix}", strict=False)))
         return found
 
     def resolvers(self) -> list[str]:
@@ -163,12 +159,12 @@ class Machine:
         return found
 
     def owner(self, inode: str) -> str:
-        """The program that holds a socket, as ``name (pid 12)``; empty when it cannot be seen (another user's)."""
+        """The program that holds a socket, as ``name (pid 12)``; empty when that is another user's secret."""
         wanted = f"socket:[{inode}]"
         for process in self.processes():
             try:
                 held = any(
-                    os.readlink(link) == wanted for link in (self.root / f"proc/{process}/fd").iterdir()
+                    str(link.readlink()) == wanted for link in (self.root / f"proc/{process}/fd").iterdir()
                 )
             except OSError:
                 continue
@@ -214,5 +210,5 @@ def _ip(word: str) -> str:
     if len(word) == 8:
         return _ip4(word)
     words = [int(word[i : i + 8], 16) for i in range(0, 32, 8)]
-    address = ipaddress.IPv6Address(struct.pack("<4I", *words))
+    address = IPv6Address(struct.pack("<4I", *words))
     return str(address.ipv4_mapped or address)

@@ -1,10 +1,10 @@
-"""Which Debian packages are needed for what: the one list that the doctor, prepare and the image build share."""
+"""Which Debian packages are needed for what: one list for the doctor, prepare and the image build."""
 
 from __future__ import annotations
 
 DOCKER = ("docker.io", "iptables", "ca-certificates", "perl-base")
-"""The daemon, what it programs the network with, what it trusts a registry by, what labctl's runtime wrapper is
-written in (perl-base is on every Debian anyway)."""
+"""The daemon, what it programs the network with, what it trusts a registry by, and the language of
+labctl's runtime wrapper (perl-base is on every Debian anyway)."""
 
 DOCKER_CLIENT = "docker-cli"
 """Debian 13 and later have the client in a package of its own; earlier releases do not know this name."""
@@ -13,5 +13,5 @@ APPARMOR = "apparmor"
 """Where the kernel has AppArmor on, docker needs its parser to start any container."""
 
 NODE_BUILD = ("mmdebstrap", "gcc", "libc6-dev", "pkg-config", "libseccomp-dev", "busybox-static")
-"""For a node image from packages: its root file systems (mmdebstrap), runc and flanneld, which are C in part, and
-the shell of the smallest images."""
+"""For a node image from packages: its root file systems (mmdebstrap), runc and flanneld (both in part
+C), and the shell of the smallest images."""

@@ -58,7 +58,7 @@ def plan(
 
 
 def apply(changes: Sequence[Change], progress: Progress, *, machine: Machine | None = None) -> None:
-    """Make the changes in their order. Without root those that need none are made, then `HostError` names the rest."""
+    """Make the changes in order; without root only those that need none, then `HostError` for the rest."""
     is_root = (machine or Machine()).is_root
     for change in changes:
         if is_root or not change.root:

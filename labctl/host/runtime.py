@@ -37,7 +37,7 @@ def configured(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> 
 
 
 def install(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> None:
-    """Write the wrapper and make it docker's default runtime; a former daemon.json is kept beside the new one.
+    """Write the wrapper and make it docker's default runtime; a former daemon.json is kept beside it.
 
     The daemon must be told (SIGHUP) or started afterwards. Raises `HostError` when the present
     daemon.json is not JSON, and changes nothing then; `WriteFailed` when a file cannot be written.
@@ -86,10 +86,10 @@ def _write(path: Path, content: bytes, *, mode: int) -> None:
                 new.write(content)
                 new.flush()
                 os.fsync(new.fileno())
-            os.chmod(name, mode)
-            os.replace(name, path)
+            Path(name).chmod(mode)
+            Path(name).replace(path)
         except BaseException:
-            os.unlink(name)
+            Path(name).unlink()
             raise
     except OSError as error:
         raise WriteFailed(

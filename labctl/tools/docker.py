@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ class Docker:
         self._text("cp", f"{container}:{source}", str(target), timeout=ARCHIVE_SECONDS)
 
     def commit(self, container: str, reference: str, *, changes: Sequence[str] = ()) -> str:
-        """Make an image of a container's file system; ``changes`` are Dockerfile lines. Returns the image id."""
+        """Make an image of a container's file system; ``changes`` are Dockerfile lines. Returns its id."""
         options = [f"--change={change}" for change in changes]
         return self._text("commit", *options, container, reference, timeout=ARCHIVE_SECONDS)
 
@@ -287,7 +287,7 @@ class Docker:
         self._text("save", f"--output={archive}", *references, timeout=ARCHIVE_SECONDS)
 
     def import_root(self, archive: Path, reference: str, changes: Sequence[str] = ()) -> str:
-        """Make an image of a root file system archive; ``changes`` are Dockerfile lines. Returns the image id."""
+        """Make an image of a root file system; ``changes`` are Dockerfile lines. Returns its id."""
         options = [f"--change={change}" for change in changes]
         return self._text("import", *options, str(archive), reference, timeout=ARCHIVE_SECONDS)
 
@@ -347,6 +347,7 @@ class Docker:
                 "the docker program was not found", why=missing.why, next_step=PREPARE
             ) from missing
         if not done.ok:
+            done = replace(done, stderr=_HELP.sub("", done.stderr).rstrip())
             if known := failure(done.stderr):
                 raise known
             if check:
@@ -370,9 +371,11 @@ _UNREACHABLE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _NOT_RUNNING = re.compile(
-    r"^Error(?: response from daemon)?: (?:No such container: \S+|Container \S+ is (?:not running|paused).*)$",
+    r"^Error(?: response from daemon)?: "
+    r"(?:No such container: \S+|Container \S+ is (?:not running|paused).*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_HELP = re.compile(r"^(?:See|Run) 'docker .*--help'.*$", re.MULTILINE)
 _GONE = re.compile(r"No such container|is already in progress", re.IGNORECASE)
 
 _ABSENT = re.compile(r"not found|manifest unknown", re.IGNORECASE)
@@ -445,7 +448,7 @@ def _container(row: dict[str, Any]) -> Container:
 
 
 def _labels(joined: str) -> dict[str, str]:
-    """Docker joins labels with commas and does not quote; a piece without ``=`` belongs to the value before."""
+    """Docker joins labels with commas, unquoted; a piece without ``=`` belongs to the value before it."""
     labels: dict[str, str] = {}
     last = ""
     for piece in joined.split(",") if joined else []:

@@ -102,7 +102,7 @@ class Go:
         timeout: float = BUILD_SECONDS,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
-        """``go install PACKAGE@VERSION`` with the program placed in the directory ``into``. Raises `BuildFailed`."""
+        """``go install PACKAGE@VERSION`` with the program placed in ``into``. Raises `BuildFailed`."""
         try:
             self._run(
                 "install",
