@@ -1,0 +1,212 @@
+"""The one handle that a lab's functions get: the cluster as the lab may use it.
+
+The official client's API objects stand in the open (`core`, `apps`, ...), because they are what the
+learner came to see. Beside them are only what every lab needs: who the lab is, a memory
+that outlives the process, and the probes. It decides nothing about checks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from labctl.errors import ApiRefused, InfrastructureError
+from labctl.kube import Kube
+from labctl.lab.api import CheckFailed
+from labctl.lab.calls import LabApi
+from labctl.lab.labels import LAB, NONCE, RUN
+from labctl.lab.outside import OutsideProbe
+from labctl.lab.probes import PORT, NodeProbe, PodProbe
+from labctl.tools.docker import Docker
+
+if TYPE_CHECKING:
+    from kubernetes import client
+
+    from labctl.cluster.running import RunningCluster
+
+MEMORY = "labctl-memory"
+"""The ConfigMap in a lab's first namespace that keeps what a later process must know."""
+
+NOT_FOUND = 404
+
+
+class Cluster:
+    """The cluster as one lab sees it; ``namespace`` is where its methods look by default."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        running: RunningCluster,
+        *,
+        lab: str,
+        namespaces: Sequence[str],
+        run: str,
+        nonce: str,
+        docker: Docker | None = None,
+    ) -> None:
+        self.kube = kube
+        self.running = running
+        self.docker = docker
+        self.lab = lab
+        self.namespaces = tuple(namespaces)
+        self.namespace = self.namespaces[0]
+        self.nonce = nonce
+        self.labels: Mapping[str, str] = {LAB: lab, RUN: run, NONCE: nonce}
+        self.outside = OutsideProbe()
+        self.patience = 0.0
+        """Seconds that a call waits for an API server that is away; the runner sets it for what it runs."""
+
+    # --- the official client
+
+    @property
+    def core(self) -> client.CoreV1Api:
+        """Pods, Services, ConfigMaps, Namespaces, Nodes, volumes."""
+        return cast("client.CoreV1Api", self._api(self.kube.core))
+
+    @property
+    def apps(self) -> client.AppsV1Api:
+        """Deployments, DaemonSets, StatefulSets."""
+        return cast("client.AppsV1Api", self._api(self.kube.apps))
+
+    @property
+    def batch(self) -> client.BatchV1Api:
+        """Jobs and CronJobs."""
+        return cast("client.BatchV1Api", self._api(self.kube.batch))
+
+    @property
+    def networking(self) -> client.NetworkingV1Api:
+        """NetworkPolicies and Ingresses."""
+        return cast("client.NetworkingV1Api", self._api(self.kube.networking))
+
+    @property
+    def discovery(self) -> client.DiscoveryV1Api:
+        """EndpointSlices."""
+        return cast("client.DiscoveryV1Api", self._api(self.kube.discovery))
+
+    @property
+    def events(self) -> client.EventsV1Api:
+        """Events, which support and never prove."""
+        return cast("client.EventsV1Api", self._api(self.kube.events))
+
+    @property
+    def rbac(self) -> client.RbacAuthorizationV1Api:
+        """Roles and their bindings."""
+        return cast("client.RbacAuthorizationV1Api", self._api(self.kube.rbac))
+
+    @property
+    def authorization(self) -> client.AuthorizationV1Api:
+        """Access reviews."""
+        return cast("client.AuthorizationV1Api", self._api(self.kube.authorization))
+
+    @property
+    def authentication(self) -> client.AuthenticationV1Api:
+        """Token reviews."""
+        return cast("client.AuthenticationV1Api", self._api(self.kube.authentication))
+
+    @property
+    def storage(self) -> client.StorageV1Api:
+        """StorageClasses."""
+        return cast("client.StorageV1Api", self._api(self.kube.storage))
+
+    @property
+    def coordination(self) -> client.CoordinationV1Api:
+        """Leases."""
+        return cast("client.CoordinationV1Api", self._api(self.kube.coordination))
+
+    @property
+    def policy(self) -> client.PolicyV1Api:
+        """PodDisruptionBudgets."""
+        return cast("client.PolicyV1Api", self._api(self.kube.policy))
+
+    @property
+    def custom(self) -> client.CustomObjectsApi:
+        """Objects of kinds that were added to the cluster."""
+        return cast("client.CustomObjectsApi", self._api(self.kube.custom))
+
+    # --- nodes
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of all nodes, the control plane first."""
+        return (*self.control_planes, *self.workers)
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        """The names of the worker nodes."""
+        return tuple(node.name for node in self.running.nodes if node.role == "worker")
+
+    @property
+    def control_planes(self) -> tuple[str, ...]:
+        """The names of the control-plane nodes."""
+        return tuple(node.name for node in self.running.nodes if node.role != "worker")
+
+    def address(self, node: str) -> str:
+        """The address of a node on the network that all nodes share."""
+        return str(self._node(node).address)
+
+    # --- probes
+
+    def probe(self, pod: str, *, namespace: str = "", port: int = PORT) -> PodProbe:
+        """A probe pod of this lab, to dial, resolve and touch files from."""
+        return PodProbe(self.kube, namespace or self.namespace, pod, port=port)
+
+    def node(self, name: str) -> NodeProbe:
+        """A node, entered through its container; the lab says ``needs=["node access"]``."""
+        container = self._node(name).container
+        if self.docker is None or not container:
+            raise InfrastructureError(
+                f"node {name} cannot be entered",
+                why="this cluster was reached through a kubeconfig only",
+                next_step='say needs=["node access"] in the lab',
+            )
+        return NodeProbe(self.docker, container)
+
+    # --- objects of this lab
+
+    def pod(self, name: str, *, namespace: str = "") -> client.V1Pod:
+        """The pod of that name, as the API server describes it."""
+        return self.core.read_namespaced_pod(name=name, namespace=namespace or self.namespace)
+
+    def pods(self, app: str = "", *, namespace: str = "") -> list[client.V1Pod]:
+        """The pods that carry ``app=APP`` (all of the namespace without it) and are not being deleted, by name."""
+        selector = {"label_selector": f"app={app}"} if app else {}
+        found = self.core.list_namespaced_pod(namespace=namespace or self.namespace, **selector).items
+        alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
+        return sorted(alive, key=lambda pod: str(pod.metadata.name))
+
+    def uid(self, pod: str, *, namespace: str = "") -> str:
+        """The UID of the pod that has this name now."""
+        return str(self.pod(pod, namespace=namespace).metadata.uid)
+
+    # --- memory
+
+    def remember(self, **values: Any) -> None:
+        """Keep JSON-able values in the cluster, for a later step or for `labctl lab verify` tomorrow."""
+        data = {name: json.dumps(value) for name, value in values.items()}
+        with self.kube.translated("remember in the lab's ConfigMap"):
+            self.core.patch_namespaced_config_map(name=MEMORY, namespace=self.namespace, body={"data": data})
+
+    def recall(self, name: str) -> Any:
+        """What was remembered under ``name``; `CheckFailed` where nothing was."""
+        try:
+            with self.kube.translated("recall from the lab's ConfigMap"):
+                data = self.core.read_namespaced_config_map(name=MEMORY, namespace=self.namespace).data or {}
+        except ApiRefused as refused:
+            if refused.status != NOT_FOUND:
+                raise
+            data = {}
+        if name not in data:
+            raise CheckFailed(f"nothing is remembered as {name!r}", expected="the steps of the lab have run")
+        return json.loads(data[name])
+
+    # --- inside
+
+    def _api(self, api: Any) -> LabApi:
+        return LabApi(self.kube, api, self.labels, lambda: self.patience)
+
+    def _node(self, name: str) -> Any:
+        found = next((node for node in self.running.nodes if node.name == name), None)
+        if found is None:
+            raise InfrastructureError(f"the cluster has no node {name}", why=f"it has {', '.join(self.nodes)}")
+        return found
