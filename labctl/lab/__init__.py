@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from labctl.lab.api import Lab as Lab
     from labctl.lab.api import expect as expect
     from labctl.lab.api import holds as holds
+    from labctl.lab.conditions import gone as gone
+    from labctl.lab.conditions import ready as ready
+    from labctl.lab.conditions import ready_pods as ready_pods
     from labctl.lab.handle import Cluster as Cluster
     from labctl.lab.objects import APP_LABEL as APP_LABEL
     from labctl.lab.objects import EMPTY_DIR as EMPTY_DIR
@@ -33,6 +36,7 @@ _HOME = {
     **dict.fromkeys(
         ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "expect", "holds"), "labctl.lab.api"
     ),
+    **dict.fromkeys(("gone", "ready", "ready_pods"), "labctl.lab.conditions"),
     **dict.fromkeys(
         (
             "APP_LABEL",
