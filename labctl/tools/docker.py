@@ -171,6 +171,10 @@ class Docker:
                 ) from failed
             raise
 
+    def create(self, image: str, *, name: str) -> None:
+        """Make a container of an image that is present, without starting it."""
+        self._text("create", "--pull=never", f"--name={name}", image, timeout=CHANGE_SECONDS)
+
     def start(self, container: str) -> None:
         """Start a container that exists."""
         self._text("start", container, timeout=CHANGE_SECONDS)

@@ -1,0 +1,135 @@
+"""The mark by which labctl knows a cluster as its own, kept in docker.
+
+kind cannot put labels of ours on a node container, but a container inherits the labels of its
+image. So every cluster gets an image of its own, ``labctl/cluster:NAME``: the node image plus one
+empty layer and our labels. The mark exists before the first container and after the last one,
+is on a container from the moment it is made, and needs no file of ours. Nothing here decides
+what a mark permits.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from labctl.cluster.spec import ClusterSpec, from_json
+from labctl.tools.docker import Docker, Image
+
+KIND_CLUSTER = "io.x-k8s.kind.cluster"
+KIND_ROLE = "io.x-k8s.kind.role"
+
+CLUSTER = "dev.labctl.cluster"
+OWNER = "dev.labctl.owner"
+SPEC = "dev.labctl.spec"
+SLOT = "dev.labctl.slot"
+NODE_IMAGE = "dev.labctl.node-image"
+
+REPOSITORY = "labctl/cluster"
+
+NODE_LABEL = "labctl.dev/owner"
+"""The same owner id as a label of each Kubernetes node."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Whose a cluster is: ``owner`` is one bring-up's random id, ``slot`` its place among load-balancer pools.
+
+    ``spec`` is None where the labels do not hold one that this release can read.
+    """
+
+    cluster: str
+    owner: str
+    slot: int
+    spec: ClusterSpec | None
+    node_image: str = ""
+
+    @property
+    def image(self) -> str:
+        """The reference of the image that carries the mark."""
+        return reference(self.cluster)
+
+    def labels(self) -> dict[str, str]:
+        """The docker labels that say all of it."""
+        data = json.dumps(self.spec.as_json() if self.spec else {}, separators=(",", ":"))
+        return {
+            CLUSTER: self.cluster,
+            OWNER: self.owner,
+            SLOT: str(self.slot),
+            SPEC: base64.urlsafe_b64encode(data.encode()).decode().rstrip("="),
+            NODE_IMAGE: self.node_image,
+        }
+
+
+def reference(name: str) -> str:
+    """The image that marks the cluster ``name``."""
+    return f"{REPOSITORY}:{name}"
+
+
+def new_owner() -> str:
+    """A new random owner id."""
+    return secrets.token_hex(6)
+
+
+def read(labels: Mapping[str, str]) -> Mark | None:
+    """The mark in an image's or a container's labels, or None."""
+    if not labels.get(OWNER) or not labels.get(CLUSTER):
+        return None
+    slot = labels.get(SLOT, "")
+    return Mark(
+        cluster=labels[CLUSTER],
+        owner=labels[OWNER],
+        slot=int(slot) if slot.isdecimal() else 0,
+        spec=_spec(labels.get(SPEC, "")),
+        node_image=labels.get(NODE_IMAGE, ""),
+    )
+
+
+def marks(docker: Docker) -> dict[str, Mark]:
+    """Every cluster of labctl's on this daemon, by name: from the images that mark them."""
+    found = (read(image.labels) for image in docker.images([OWNER]) if _is_marking(image))
+    return {mark.cluster: mark for mark in sorted(filter(None, found), key=lambda one: one.cluster)}
+
+
+def put(docker: Docker, mark: Mark) -> None:
+    """Make the image that carries ``mark``; about half a second. Raises `ImageUnavailable`, `CommandFailed`."""
+    container = f"labctl-mark-{mark.cluster}-{mark.owner}"
+    docker.create(mark.node_image, name=container)
+    try:
+        changes = [f"LABEL {name}={value}" for name, value in mark.labels().items()]
+        docker.commit(container, mark.image, changes=changes)
+    finally:
+        docker.remove(container)
+
+
+def take_away(docker: Docker, name: str) -> None:
+    """Remove the marking image of the cluster ``name`` and what an interrupted `put` left; absent is no error."""
+    docker.remove(*(one.name for one in docker.containers() if _is_marker(one.name, name)))
+    docker.remove_image(reference(name))
+
+
+def free_slot(docker: Docker) -> int:
+    """The lowest slot that no cluster's mark has. The caller holds the lock that makes this mean something."""
+    taken = {mark.slot for mark in marks(docker).values()}
+    return next(slot for slot in range(len(taken) + 1) if slot not in taken)
+
+
+def _is_marking(image: Image) -> bool:
+    return any(tag.startswith(f"{REPOSITORY}:") for tag in image.tags)
+
+
+def _is_marker(container: str, name: str) -> bool:
+    return bool(re.fullmatch(rf"labctl-mark-{re.escape(name)}-[0-9a-f]+", container))
+
+
+def _spec(encoded: str) -> ClusterSpec | None:
+    try:
+        data = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
+        return from_json(data)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+

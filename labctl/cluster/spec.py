@@ -1,0 +1,115 @@
+"""What a cluster is asked to be.
+
+One frozen object for all that `labctl up` is told, whether by a file or by flags. It knows
+neither YAML nor docker: reading a file is labctl.cluster.specfile's work, and what of this runs
+already is labctl.cluster.running's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,30}[a-z0-9])?")
+"""A cluster's name: it becomes a container's name, a file's name and a label, so less is allowed than kind does."""
+
+NAME_RULE = "a lower-case letter, then letters, digits and inner dashes, at most 32 characters"
+
+CNIS = ("flannel", "none")
+LOAD_BALANCERS = ("metallb", "none")
+
+CONTROL_PLANES = (1, 3)
+"""One, or three for etcd's majority; more teach nothing and two are worse than one."""
+WORKERS_MOST = 20
+"""Tried: 20 workers on two cores."""
+
+POD_SUBNET = "10.244.0.0/16"
+SERVICE_SUBNET = "10.96.0.0/16"
+
+
+@dataclass(frozen=True)
+class ClusterSpec:
+    """A cluster as it is wanted. ``kind`` is kind's own v1alpha4 configuration, merged in last."""
+
+    name: str = "labctl"
+    control_planes: int = 1
+    workers: int = 2
+    cni: str = "flannel"
+    load_balancer: str = "metallb"
+    kind: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes that is."""
+        return self.control_planes + self.workers
+
+    @property
+    def pod_subnet(self) -> str:
+        """The pods' addresses, in CIDR notation."""
+        return str(self._networking().get("podSubnet") or POD_SUBNET)
+
+    @property
+    def service_subnet(self) -> str:
+        """The Services' addresses, in CIDR notation."""
+        return str(self._networking().get("serviceSubnet") or SERVICE_SUBNET)
+
+    def _networking(self) -> Mapping[str, Any]:
+        networking = self.kind.get("networking")
+        return networking if isinstance(networking, Mapping) else {}
+
+    def node_names(self) -> tuple[str, ...]:
+        """The names that kind gives to the nodes and their containers, control planes first."""
+        return (
+            *_numbered(f"{self.name}-control-plane", self.control_planes),
+            *_numbered(f"{self.name}-worker", self.workers),
+        )
+
+    def difference(self, other: ClusterSpec) -> tuple[str, ...]:
+        """What sets this spec apart from ``other``, one readable line per property; empty when they agree.
+
+        The name is not compared. A line reads "workers: 2 here, 3 there".
+        """
+        mine, theirs = self.as_json(), other.as_json()
+        return tuple(
+            f"{key}: {_shown(mine[key])} asked for, {_shown(theirs[key])} there"
+            for key in mine
+            if key != "name" and mine[key] != theirs[key]
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The spec as JSON-able data, with the keys of a cluster file's own words."""
+        return {
+            "name": self.name,
+            "controlPlanes": self.control_planes,
+            "workers": self.workers,
+            "cni": self.cni,
+            "loadBalancer": self.load_balancer,
+            "kind": json.loads(json.dumps(dict(self.kind))),
+        }
+
+
+def from_json(data: Mapping[str, Any]) -> ClusterSpec:
+    """The inverse of `ClusterSpec.as_json`; raises KeyError, TypeError or ValueError on anything else."""
+    kind = data["kind"]
+    if not isinstance(kind, Mapping) or not isinstance(data["name"], str) or not NAME.fullmatch(data["name"]):
+        raise ValueError("not a cluster spec")
+    return ClusterSpec(
+        name=data["name"],
+        control_planes=int(data["controlPlanes"]),
+        workers=int(data["workers"]),
+        cni=str(data["cni"]),
+        load_balancer=str(data["loadBalancer"]),
+        kind=dict(kind),
+    )
+
+
+def _numbered(stem: str, count: int) -> tuple[str, ...]:
+    """kind's way to number: the first node has no number, the second is 2."""
+    return tuple(stem if number == 1 else f"{stem}{number}" for number in range(1, count + 1))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
