@@ -133,7 +133,10 @@ def _needs(control_planes: int, workers: int, source: Source) -> Needs:
 
 def _node_images() -> tuple[str, ...]:
     """The names under which a node image may be present."""
-    return ("labctl/node:v1.37.2",)
+    from labctl.images import lock
+
+    locked = lock.load()
+    return (locked.built.image.reference, locked.pulled.image.pull_reference)
 
 
 def _finding_json(finding: Finding) -> dict[str, str]:

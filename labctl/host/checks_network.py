@@ -14,7 +14,7 @@ Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 KIND_NETWORK = "kind"
 """The docker network on which kind puts every node of every cluster."""
-ANY = ("0.0.0.0", "::")
+ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
 
 
 def ports(checkup: Checkup) -> Answer:
@@ -74,10 +74,8 @@ def subnets(checkup: Checkup) -> Answer:
             return fail(f"{clash[0]} overlaps {clash[1]} of the docker network {KIND_NETWORK}", choose)
     for route in checkup.machine.routes():
         if clash := _overlap((*pods, *services), (route.network,)):
-            return warn(
-                f"{clash[0]} overlaps the route to {route.network} ({route.interface}): nodes cannot reach it",
-                choose,
-            )
+            where = f"{route.network} ({route.interface})"
+            return warn(f"{clash[0]} overlaps the route to {where}: nodes cannot reach it", choose)
     return ok(f"pods {checkup.needs.pod_subnet}, services {checkup.needs.service_subnet}")
 
 

@@ -88,7 +88,7 @@ def build_error() -> str:
     return "; ".join(lacks)
 
 
-def namesake(checkup: Checkup) -> Answer:
+def namesake(_: Checkup) -> Answer:
     """No other program of the name labctl comes first on PATH (an upstream project has one)."""
     ours = {Path(sys.argv[0]).resolve(), (Path(sys.executable).parent / "labctl").resolve()}
     for folder in os.get_exec_path():

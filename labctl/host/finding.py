@@ -77,9 +77,9 @@ class Answer:
     cure: str = ""
     error: type[HostError] = HostError
 
-    def named(self, id: str, title: str) -> Finding:
-        """The finding of the check ``id``."""
-        return Finding(id, title, self.status, self.seen, self.cure, self.error)
+    def named(self, check: str, title: str) -> Finding:
+        """The finding of the check with that id."""
+        return Finding(check, title, self.status, self.seen, self.cure, self.error)
 
 
 def ok(seen: str) -> Answer:

@@ -204,7 +204,15 @@ class Docker:
         """Remove containers with their anonymous volumes, running or not; absent ones are no error."""
         if not containers:
             return
-        done = self._run("rm", "--force", "--volumes", *containers, timeout=CHANGE_SECONDS, check=False)
+        done = self._run(
+            "rm",
+            "--force",
+            "--volumes",
+            *containers,
+            timeout=CHANGE_SECONDS,
+            check=False,
+            absent_is_error=False,
+        )
         others = [line for line in done.stderr.splitlines() if line.strip() and not _GONE.search(line)]
         if not done.ok and others:
             raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
@@ -341,6 +349,7 @@ class Docker:
         check: bool = True,
         stdin: str | bytes | None = None,
         on_line: Callable[[str], None] | None = None,
+        absent_is_error: bool = True,
     ) -> Completed:
         try:
             done = process.run(
@@ -352,7 +361,8 @@ class Docker:
             ) from missing
         if not done.ok:
             done = replace(done, stderr=_HELP.sub("", done.stderr).rstrip())
-            if known := failure(done.stderr):
+            known = failure(done.stderr)
+            if known and (absent_is_error or not isinstance(known, NodeDown)):
                 raise known
             if check:
                 raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)

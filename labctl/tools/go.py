@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class Go:
         env: Mapping[str, str] | None = None,
         timeout: float = BUILD_SECONDS,
         on_line: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
     ) -> Completed:
         """Build one main package of the module in ``directory``; its go.sum pins every byte.
 
@@ -90,6 +92,7 @@ class Go:
                 timeout=timeout,
                 env={"CGO_ENABLED": "1" if cgo else "0", **(env or {})},
                 on_line=on_line,
+                cancel=cancel,
             )
         except CommandFailed as failed:
             raise _failed(f"{package} did not build", failed) from failed
@@ -123,6 +126,7 @@ class Go:
         directory: Path | None = None,
         env: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
     ) -> Completed:
         return process.run(
             [self.program, *args],
@@ -130,6 +134,7 @@ class Go:
             cwd=directory,
             env={**os.environ, **SETTINGS, **(env or {})},
             on_line=on_line,
+            cancel=cancel,
         )
 
 
