@@ -35,10 +35,10 @@ def package_root() -> Path:
 
 
 def shipped(folder: str) -> Path:
-    """A folder that ships with labctl (``labs``, ``cluster-configs``): beside the package in a
-    checkout, inside it in a wheel."""
-    beside = package_root().parent / folder
-    return beside if beside.is_dir() else package_root() / folder
+    """A folder that ships with labctl (``labs``, ``cluster-configs``): inside the package where it
+    was installed from a wheel, beside it in a checkout."""
+    inside = package_root() / "_shipped" / folder
+    return inside if inside.is_dir() else package_root().parent / folder
 
 
 def found_upward(folder: str, start: Path | None = None) -> Path | None:
