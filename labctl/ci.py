@@ -1,0 +1,1 @@
+"""Doctor, up, proof, labs, down in one go, with one exit code and reports that are always written."""
