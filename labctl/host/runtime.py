@@ -21,15 +21,15 @@ INSTALLED = Path("/usr/local/sbin/labctl-runc")
 DAEMON_JSON = Path("/etc/docker/daemon.json")
 
 
-def wrapper() -> bytes:
+def wrapper_file() -> Path:
     """The wrapper program as it ships."""
-    return (paths.package_root() / "host" / "files" / NAME).read_bytes()
+    return paths.package_root() / "host" / "files" / NAME
 
 
 def configured(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> bool:
     """Whether the wrapper is installed as it ships and is docker's default runtime."""
     try:
-        same = installed.read_bytes() == wrapper() and os.access(installed, os.X_OK)
+        same = installed.read_bytes() == wrapper_file().read_bytes() and os.access(installed, os.X_OK)
     except OSError:
         return False
     settings = _read(daemon_json)
@@ -43,7 +43,7 @@ def install(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> Non
     daemon.json is not JSON, and changes nothing then; `WriteFailed` when a file cannot be written.
     """
     settings = _read(daemon_json)
-    _write(installed, wrapper(), mode=0o755)
+    _write(installed, wrapper_file().read_bytes(), mode=0o755)
     new = merged(settings, installed)
     if new == settings:
         return

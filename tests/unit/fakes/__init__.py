@@ -1,4 +1,8 @@
-"""Fake programs on PATH: what the tools are tested against, without docker, kind or a network."""
+"""Fake programs that answer by rules: what the tools are tested against, without docker, kind or a network.
+
+For a fake with a mind of its own there is the fixture ``fake_tools``; this one is for a program that is
+asked many different things.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import pytest
 ANSWER = Path(__file__).with_name("answer")
 
 
-class FakeTools:
+class ScriptedTools:
     """A PATH that holds nothing but the fakes that a test adds; ``calls`` is what was asked of them."""
 
     def __init__(self, home: Path) -> None:
@@ -70,12 +74,8 @@ class FakeTools:
         return [call for call in self.calls if call.startswith(start)]
 
 
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeTools:
-    """Let fake programs be all there is on PATH, and labctl's directories empty ones of this test."""
-    tools = FakeTools(tmp_path / "fakes")
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScriptedTools:
+    """Let programs that answer by rules be all there is on PATH."""
+    tools = ScriptedTools(tmp_path / "fakes")
     monkeypatch.setenv("PATH", str(tools.bin))
-    for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name.lower()))
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG"):
-        monkeypatch.delenv(name, raising=False)
     return tools

@@ -1,0 +1,211 @@
+"""The runtime without CAP_SYS_RESOURCE: what the wrapper does to bundles, and how docker is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from labctl import process
+from labctl.errors import HostError, WriteFailed
+from labctl.host import runtime
+from tests.unit.conftest import FakeTools
+
+PERL = Path("/usr/bin/perl")
+needs_perl = pytest.mark.skipif(
+    not PERL.exists(), reason="the wrapper is for machines with perl-base (every Debian)"
+)
+
+SETS = {
+    "bounding": ["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_SYS_ADMIN"],
+    "effective": ["CAP_SYS_RESOURCE", "CAP_CHOWN"],
+    "permitted": ["CAP_CHOWN", "CAP_SYS_RESOURCE"],
+    "inheritable": ["CAP_SYS_RESOURCE"],
+    "ambient": [],
+}
+LEFT = {
+    "bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"],
+    "effective": ["CAP_CHOWN"],
+    "permitted": ["CAP_CHOWN"],
+    "inheritable": [],
+    "ambient": [],
+}
+PROCESS = {
+    "args": ["sh", "-c", 'echo "capabilities":{"bounding":["CAP_SYS_RESOURCE"]}', "CAP_SYS_RESOURCE"],
+    "env": ["WANTED=CAP_SYS_RESOURCE", "CAP_SYS_RESOURCE"],
+    "capabilities": SETS,
+    "rlimits": [{"type": "RLIMIT_MEMLOCK", "hard": 18446744073709551615, "soft": 18446744073709551615}],
+}
+
+
+@pytest.fixture
+def wrapper(tmp_path: Path, fake_tools: FakeTools) -> Path:
+    """The wrapper where it may be started, and a runc that only notes its arguments."""
+    fake_tools.sh("runc", "exit 5")
+    copy = tmp_path / "labctl-runc"
+    shutil.copy(runtime.wrapper_file(), copy)
+    return copy
+
+
+def expected(text: str) -> str:
+    """``text`` with the capability sets replaced and every other byte as it was."""
+    return text.replace(json.dumps(SETS), json.dumps(LEFT)).replace(
+        json.dumps(SETS, separators=(",", ":")), json.dumps(LEFT, separators=(",", ":"))
+    )
+
+
+@needs_perl
+@pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize(
+    "option", [["--bundle", "{}"], ["--bundle={}"], ["-b", "{}"], ["-b={}"]], ids=lambda words: words[0]
+)
+def test_a_bundle_loses_one_capability_and_nothing_else(
+    tmp_path: Path, wrapper: Path, fake_tools: FakeTools, option: list[str], compact: bool
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    config = bundle / "config.json"
+    separators = (",", ":") if compact else (", ", ": ")
+    text = json.dumps({"ociVersion": "1.0.2", "process": PROCESS, "linux": {"x": 1}}, separators=separators)
+    config.write_text(text)
+    config.chmod(0o640)
+    words = [word.format(bundle) for word in option]
+    done = process.run(
+        [str(wrapper), "--root", "/r", "--log-format", "json", "create", *words, "id"],
+        timeout=10,
+        check=False,
+    )
+    assert done.exit_code == 5, done.stderr
+    assert fake_tools.calls("runc") == [["--root", "/r", "--log-format", "json", "create", *words, "id"]]
+    assert config.read_text() == expected(text)
+    assert expected(text) != text
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert [one.name for one in bundle.iterdir()] == ["config.json"]
+
+
+@needs_perl
+@pytest.mark.parametrize(
+    "option", [["--process", "{}"], ["--process={}"], ["-p", "{}"]], ids=lambda words: words[0]
+)
+def test_an_exec_loses_it_from_its_process_file(
+    tmp_path: Path, wrapper: Path, fake_tools: FakeTools, option: list[str]
+) -> None:
+    file = tmp_path / "process.json"
+    text = json.dumps(PROCESS, separators=(",", ":"))
+    file.write_text(text)
+    words = [word.format(file) for word in option]
+    process.run([str(wrapper), "--root=/r", "exec", *words, "--detach", "id"], timeout=10, check=False)
+    assert file.read_text() == expected(text)
+    assert fake_tools.calls("runc") == [["--root=/r", "exec", *words, "--detach", "id"]]
+
+
+@needs_perl
+def test_a_bundle_is_the_working_directory_when_none_is_named(tmp_path: Path, wrapper: Path) -> None:
+    config = tmp_path / "config.json"
+    text = json.dumps({"process": PROCESS})
+    config.write_text(text)
+    process.run([str(wrapper), "run", "id"], timeout=10, check=False, cwd=tmp_path)
+    assert config.read_text() == expected(text)
+
+
+@needs_perl
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["kill", "id", "9"],
+        ["create", "--bundle", "/nowhere", "id"],
+        ["delete", "--force", "id"],
+    ],
+)
+def test_everything_else_goes_to_runc_as_it_is(
+    wrapper: Path, fake_tools: FakeTools, words: list[str]
+) -> None:
+    done = process.run([str(wrapper), *words], timeout=10, check=False)
+    assert (done.exit_code, done.stdout, done.stderr) == (5, "", "")
+    assert fake_tools.calls("runc") == [words]
+
+
+@needs_perl
+def test_a_command_behind_the_container_is_not_taken_for_an_option(tmp_path: Path, wrapper: Path) -> None:
+    file = tmp_path / "innocent.json"
+    text = json.dumps(PROCESS)
+    file.write_text(text)
+    process.run([str(wrapper), "exec", "--", "id", "cp", "-p", str(file)], timeout=10, check=False)
+    assert file.read_text() == text
+
+
+@needs_perl
+def test_a_bundle_that_asks_for_nothing_is_not_written(tmp_path: Path, wrapper: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"process":{"capabilities":{"bounding":["CAP_CHOWN"]}}}')
+    before = config.stat().st_ino
+    process.run([str(wrapper), "create", "--bundle", str(tmp_path), "id"], timeout=10, check=False)
+    assert config.stat().st_ino == before
+
+
+# --- docker's settings
+
+
+def test_docker_is_told_and_keeps_its_other_settings(tmp_path: Path) -> None:
+    settings, installed = tmp_path / "docker" / "daemon.json", tmp_path / "sbin" / "labctl-runc"
+    settings.parent.mkdir()
+    text = '{"data-root": "/big", "runtimes": {"nvidia": {"path": "nv"}}, "default-runtime": "nvidia"}'
+    settings.write_text(text)
+    runtime.install(settings, installed)
+    new = json.loads(settings.read_text())
+    assert new["data-root"] == "/big"
+    assert new["runtimes"] == {"nvidia": {"path": "nv"}, "labctl-runc": {"path": str(installed)}}
+    assert new["default-runtime"] == "labctl-runc"
+    assert (settings.parent / "daemon.json.before-labctl").read_text() == text
+    assert installed.stat().st_mode & 0o777 == 0o755
+    assert runtime.configured(settings, installed)
+
+
+def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
+    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
+    assert not runtime.configured(settings, installed)
+    runtime.install(settings, installed)
+    before = settings.stat().st_ino, settings.read_bytes()
+    runtime.install(settings, installed)
+    assert (settings.stat().st_ino, settings.read_bytes()) == before
+    assert not (tmp_path / "daemon.json.before-labctl").exists()
+
+
+def test_the_first_settings_stay_in_the_copy(tmp_path: Path) -> None:
+    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
+    settings.write_text('{"debug": true}')
+    runtime.install(settings, installed)
+    settings.write_text('{"debug": false}')
+    runtime.install(settings, installed)
+    assert json.loads((tmp_path / "daemon.json.before-labctl").read_text()) == {"debug": True}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"runtimes": []}'])
+def test_settings_that_docker_would_not_read_are_left_alone(tmp_path: Path, text: str) -> None:
+    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
+    settings.write_text(text)
+    with pytest.raises(HostError) as caught:
+        runtime.install(settings, installed)
+    assert str(settings) in caught.value.what
+    assert settings.read_text() == text
+    assert not installed.exists()
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteFailed) as caught:
+        runtime.install(tmp_path / "daemon.json", tmp_path / "file" / "labctl-runc")
+    assert "labctl-runc" in caught.value.what
+    assert not (tmp_path / "daemon.json").exists()
+
+
+def test_another_wrapper_under_our_name_is_replaced(tmp_path: Path) -> None:
+    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
+    runtime.install(settings, installed)
+    installed.write_text("#!/bin/sh\n")
+    assert not runtime.configured(settings, installed)
+    runtime.install(settings, installed)
+    assert installed.read_bytes() == runtime.wrapper_file().read_bytes()
