@@ -20,17 +20,18 @@ from typing import Any
 
 import pytest
 
-SAFE_TOOLS = (
-    "sh bash env true false cat sleep echo printf ls grep sed awk tr head tail cut sort wc kill mkdir rm touch chmod "
-    "dirname basename date uname sync tee seq stat"
-).split()
+SAFE_TOOLS = """
+    awk basename bash cat chmod cut date dirname echo env false grep head kill ls mkdir printf rm sed seq sh
+    sleep sort stat sync tail tee touch tr true uname wc
+""".split()
 """What fake tools may be written with. None of them can reach a daemon or a network."""
 
-CLEARED = (
-    "KUBECONFIG DOCKER_HOST DOCKER_CONFIG DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH CI GITHUB_STEP_SUMMARY "
-    "GITHUB_ACTIONS NO_COLOR FORCE_COLOR CLICOLOR TERM COLUMNS HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy "
-    "https_proxy all_proxy no_proxy KIND_EXPERIMENTAL_PROVIDER KIND_EXPERIMENTAL_DOCKER_NETWORK XDG_RUNTIME_DIR"
-).split()
+CLEARED = """
+    ALL_PROXY CI CLICOLOR COLUMNS DOCKER_CERT_PATH DOCKER_CONFIG DOCKER_CONTEXT DOCKER_HOST DOCKER_TLS_VERIFY
+    FORCE_COLOR GITHUB_ACTIONS GITHUB_STEP_SUMMARY HTTPS_PROXY HTTP_PROXY KIND_EXPERIMENTAL_DOCKER_NETWORK
+    KIND_EXPERIMENTAL_PROVIDER KUBECONFIG NO_COLOR NO_PROXY TERM XDG_RUNTIME_DIR all_proxy http_proxy
+    https_proxy no_proxy
+""".split()
 """Variables that would let the machine that runs the tests decide their outcome."""
 
 
@@ -214,7 +215,7 @@ class FakeTools:
     def _shell_record(self, name: str) -> str:
         record = shlex.quote(str(self._record(name)))
         return (
-            f'{{ first=1; for word in "$@"; do [ $first ] || printf "\\0"; first=; printf "%s" "$word"; done; '
+            '{ first=1; for word in "$@"; do [ $first ] || printf "\\0"; first=; printf "%s" "$word"; done; '
             f'printf "\\n\\0"; }} >> {record}'
         )
 

@@ -84,7 +84,7 @@ def test_a_server_of_the_test_answers() -> None:
             self.end_headers()
             self.wfile.write(b"hello")
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Hello) as server:
