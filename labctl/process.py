@@ -20,10 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from labctl.errors import CommandFailed, CommandTimedOut, ToolMissing
+from labctl.errors import CommandFailed, CommandTimedOut, Interrupted, ToolMissing
 
 GRACE_SECONDS = 5.0
 """How long a program may take to leave after each of interrupt and terminate."""
+
+
+CANCEL_SECONDS = 0.2
+"""How often a run that can be cancelled looks whether it is."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    cancel: threading.Event | None = None,
 ) -> Completed:
     """Run ``argv`` to its end and return what it said.
 
@@ -64,6 +69,8 @@ def run(
     streams as it appears, without its newline, from a reader thread. Raises `ToolMissing`,
     `CommandTimedOut` after ``timeout`` seconds, and with ``check`` `CommandFailed` on a
     non-zero exit code. On KeyboardInterrupt or any other exception the program is ended first.
+    An interrupt reaches the main thread only: other threads pass ``cancel``, and when it is set
+    the program is ended and `Interrupted` raised.
     """
     started = time.monotonic()
     child = _start(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env, cwd=cwd)
@@ -80,15 +87,13 @@ def run(
         reader.start()
     timed_out = False
     try:
-        child.wait(timeout=timeout)
+        _wait(child, timeout, cancel)
     except subprocess.TimeoutExpired:
         timed_out = True
     finally:
         if child.poll() is None:
             end(child)
-        # A grandchild may hold the pipes open after the program has left; do not wait for it.
-        for reader in readers:
-            reader.join(timeout=1.0)
+        _collect(readers, out, err)
     stdout, stderr = "".join(out), "".join(err)
     if timed_out:
         raise CommandTimedOut(argv, timeout, stdout, stderr)
@@ -119,11 +124,18 @@ def start_daemon(argv: Sequence[str], *, log: Path) -> int:
     """
     with log.open("ab") as sink:
         try:
-            return subprocess.Popen(
-                list(argv), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True, cwd="/"
-            ).pid
+            daemon = subprocess.Popen(
+                list(argv),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+                cwd="/",
+            )
         except FileNotFoundError as missing:
             raise _missing(argv) from missing
+    daemon.returncode = 0  # nobody waits for it, and Python must not complain about that
+    return daemon.pid
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
@@ -154,6 +166,8 @@ def _start(
             start_new_session=True,
         )
     except FileNotFoundError as missing:
+        if cwd is not None and not cwd.is_dir():
+            raise
         raise _missing(argv) from missing
     except PermissionError as refused:
         raise ToolMissing(
@@ -169,6 +183,23 @@ def _missing(argv: Sequence[str]) -> ToolMissing:
     )
 
 
+def _wait(child: subprocess.Popen[bytes], timeout: float, cancel: threading.Event | None) -> None:
+    if cancel is None:
+        child.wait(timeout=timeout)
+        return
+    end_of_time = time.monotonic() + timeout
+    while True:
+        left = end_of_time - time.monotonic()
+        try:
+            child.wait(timeout=max(0.0, min(CANCEL_SECONDS, left)))
+            return
+        except subprocess.TimeoutExpired:
+            if cancel.is_set():
+                raise Interrupted from None
+            if left <= 0:
+                raise
+
+
 def _drain(stream: IO[bytes] | None, into: list[str], on_line: Callable[[str], None] | None) -> None:
     assert stream is not None
     with stream:
@@ -177,6 +208,18 @@ def _drain(stream: IO[bytes] | None, into: list[str], on_line: Callable[[str], N
             into.append(text)
             if on_line:
                 on_line(text.rstrip("\r\n"))
+
+
+def _collect(readers: Sequence[threading.Thread], out: list[str], err: list[str]) -> None:
+    """Wait for the readers while they still bring something.
+
+    A grandchild may hold the pipes open after the program has left; it is not waited for.
+    """
+    for reader in readers:
+        before = -1
+        while reader.is_alive() and len(out) + len(err) != before:
+            before = len(out) + len(err)
+            reader.join(timeout=1.0)
 
 
 def _feed(stream: IO[bytes] | None, data: bytes) -> None:

@@ -31,7 +31,7 @@ PREPARE = "run `labctl host prepare`: it builds the right kind into labctl's own
 
 Outcome = Literal["started", "done", "failed"]
 _MARKS: dict[str, Outcome] = {"•": "started", "✓": "done", "✗": "failed"}
-_EMOJI = re.compile(r"\s*[^\w\s()\[\]\"'.,:;/@&+-]+\s*$")
+_EMOJI = re.compile(r"[^\w()\[\]\"'.,:;/@&+-]+$")
 
 
 @dataclass(frozen=True)

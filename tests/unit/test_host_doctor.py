@@ -143,7 +143,9 @@ def test_a_daemon_elsewhere_is_a_warning(
 
 # --- what docker can start
 
-NO_CAPS = "docker: Error response from daemon: OCI runtime create failed: unable to apply caps: operation not permitted\n"
+NO_CAPS = (
+    "docker: Error response from daemon: runc create failed: unable to apply caps: operation not permitted\n"
+)
 
 
 def test_privileged_containers_that_do_not_start_fail_with_the_cure(

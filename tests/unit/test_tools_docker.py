@@ -35,7 +35,7 @@ NO_DAEMON_29 = (
     "the daemon is running: dial unix /var/run/docker.sock: connect: no such file or directory\n"
 )
 FORBIDDEN_20 = (
-    "Got permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: "
+    "Got permission denied while trying to connect to the Docker daemon socket at unix:///run/docker.sock: "
     'Get "http://%2Fvar%2Frun%2Fdocker.sock/v1.24/version": dial unix: connect: permission denied\n'
 )
 FORBIDDEN_28 = FORBIDDEN_20.removeprefix("Got ")
