@@ -16,7 +16,7 @@ from labctl.errors import WriteFailed
 
 
 def write(path: Path, text: str) -> None:
-    """Replace the file at ``path`` by ``text``. Raises `WriteFailed` that names the path; the old file is intact."""
+    """Replace a file by ``text``. Raises `WriteFailed` that names the path; the old file is intact."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         private_directory(path.parent)

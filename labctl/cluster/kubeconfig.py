@@ -28,7 +28,7 @@ HEAD = "# Written by labctl; renewed when it does not fit the cluster:"
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the API server of a cluster is found: its control-plane container (id and name) and its URL on this machine."""
+    """Where a cluster's API server is found: a control-plane container, and a URL on this machine."""
 
     name: str
     container: str
@@ -91,7 +91,7 @@ def compose(admin: str, entry: Entry) -> str:
 
 
 def fits(path: Path, entry: Entry) -> bool:
-    """Whether the file at ``path`` is what `compose` once wrote for exactly this control plane and address."""
+    """Whether the file is what `compose` once wrote for exactly this control plane and address."""
     try:
         head, _, body = path.read_text("utf-8").partition("\n")
     except (OSError, ValueError):

@@ -36,7 +36,7 @@ NODE_LABEL = "labctl.dev/owner"
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a cluster is: ``owner`` is one bring-up's random id, ``slot`` its place among load-balancer pools.
+    """Whose a cluster is: ``owner`` is one bring-up's random id, ``slot`` its place among address pools.
 
     ``spec`` is None where the labels do not hold one that this release can read.
     """
@@ -95,7 +95,7 @@ def marks(docker: Docker) -> dict[str, Mark]:
 
 
 def put(docker: Docker, mark: Mark) -> None:
-    """Make the image that carries ``mark``; about half a second. Raises `ImageUnavailable`, `CommandFailed`."""
+    """Make the image that carries ``mark``; about half a second. Raises `CommandFailed`."""
     container = f"labctl-mark-{mark.cluster}-{mark.owner}"
     docker.create(mark.node_image, name=container)
     try:
@@ -106,13 +106,13 @@ def put(docker: Docker, mark: Mark) -> None:
 
 
 def take_away(docker: Docker, name: str) -> None:
-    """Remove the marking image of the cluster ``name`` and what an interrupted `put` left; absent is no error."""
+    """Remove the marking image of a cluster and what an interrupted `put` left; absent is no error."""
     docker.remove(*(one.name for one in docker.containers() if _is_marker(one.name, name)))
     docker.remove_image(reference(name))
 
 
 def free_slot(docker: Docker) -> int:
-    """The lowest slot that no cluster's mark has. The caller holds the lock that makes this mean something."""
+    """The lowest slot that no cluster's mark has. Only the global lock keeps it free."""
     taken = {mark.slot for mark in marks(docker).values()}
     return next(slot for slot in range(len(taken) + 1) if slot not in taken)
 
@@ -131,5 +131,3 @@ def _spec(encoded: str) -> ClusterSpec | None:
         return from_json(data)
     except (ValueError, KeyError, TypeError):
         return None
-
-

@@ -35,7 +35,7 @@ API_PORT = "6443/tcp"
 class Node:
     """A node. ``container`` is None where the cluster was found by a kubeconfig only.
 
-    ``address`` is the IPv4 address that other nodes and (on Linux) this machine reach; '' while it does not run.
+    ``address`` is its IPv4 address on the docker network; '' while it does not run.
     ``state`` is docker's word for the container: running, exited, paused, ...
     """
 
@@ -122,12 +122,11 @@ def only(docker: Docker) -> str:
     names = sorted(mark.marks(docker))
     if not names:
         raise ClusterNotFound(
-            "no cluster of labctl's runs here", next_step="create one: `labctl up`; `labctl ls` lists what there is"
+            "no cluster of labctl's runs here",
+            next_step="create one: `labctl up`; `labctl ls` lists what there is",
         )
     if len(names) > 1:
-        raise UsageError(
-            "several clusters run here", why=", ".join(names), next_step="name the one you mean"
-        )
+        raise UsageError("several clusters run here", why=", ".join(names), next_step="name the one you mean")
     return names[0]
 
 
@@ -135,7 +134,8 @@ def absent(name: str, marked: Mark | None) -> LabctlError:
     """The error for a cluster without containers: never there, or all its nodes are gone."""
     if marked is None:
         return ClusterNotFound(
-            f"there is no cluster {name}", next_step=f"create it: `labctl up --name {name}`; `labctl ls` lists all"
+            f"there is no cluster {name}",
+            next_step=f"create it: `labctl up --name {name}`; `labctl ls` lists all",
         )
     names = marked.spec.node_names() if marked.spec else ()
     return StateUnusable(
@@ -149,7 +149,9 @@ def describe(
     name: str, described: list[dict[str, Any]], marked: Mark | None, *, docker: Docker
 ) -> RunningCluster:
     """The cluster that these containers (docker's own descriptions) are; renews the kubeconfig."""
-    nodes = tuple(sorted(filter(None, map(_node, described)), key=lambda node: (node.role, _number(node.name))))
+    nodes = tuple(
+        sorted(filter(None, map(_node, described)), key=lambda node: (node.role, _number(node.name)))
+    )
     own = next(filter(None, (mark.read(one["Config"].get("Labels") or {}) for one in described)), None)
     known = own or (marked if not nodes else None)
     spec = known.spec if known else None
@@ -174,7 +176,7 @@ def from_kubeconfig(path: Path, context: str | None = None) -> RunningCluster:
 
     kube = connect(path, context)
     with contextlib.closing(kube), kube.translated("list the nodes"):
-        listed = kube.core.list_node().items
+        listed: list[Any] = kube.core.list_node().items
     nodes = tuple(
         Node(
             name=str(one.metadata.name),

@@ -13,13 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labctl.network import registry
+
 NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,30}[a-z0-9])?")
-"""A cluster's name: it becomes a container's name, a file's name and a label, so less is allowed than kind does."""
+"""A cluster's name. It becomes the name of containers and files, so less is allowed than kind allows."""
 
 NAME_RULE = "a lower-case letter, then letters, digits and inner dashes, at most 32 characters"
 
-CNIS = ("flannel", "none")
-LOAD_BALANCERS = ("metallb", "none")
+CNIS = tuple(registry.PLUGINS)
+LOAD_BALANCERS = tuple(registry.LOAD_BALANCERS)
 
 CONTROL_PLANES = (1, 3)
 """One, or three for etcd's majority; more teach nothing and two are worse than one."""
@@ -87,13 +89,13 @@ class ClusterSpec:
             "workers": self.workers,
             "cni": self.cni,
             "loadBalancer": self.load_balancer,
-            "kind": json.loads(json.dumps(dict(self.kind))),
+            "kindConfig": json.loads(json.dumps(dict(self.kind))),
         }
 
 
 def from_json(data: Mapping[str, Any]) -> ClusterSpec:
     """The inverse of `ClusterSpec.as_json`; raises KeyError, TypeError or ValueError on anything else."""
-    kind = data["kind"]
+    kind = data["kindConfig"]
     if not isinstance(kind, Mapping) or not isinstance(data["name"], str) or not NAME.fullmatch(data["name"]):
         raise ValueError("not a cluster spec")
     return ClusterSpec(
