@@ -88,7 +88,9 @@ def load(file: Path = FILE) -> Lock:
     try:
         return parse(tomllib.loads(file.read_text(encoding="utf-8")))
     except (KeyError, TypeError, ValueError) as wrong:
-        raise Bug(f"the image lock file {file.name} is not valid", why=f"{type(wrong).__name__}: {wrong}") from wrong
+        raise Bug(
+            f"the image lock file {file.name} is not valid", why=f"{type(wrong).__name__}: {wrong}"
+        ) from wrong
 
 
 def parse(data: dict[str, Any]) -> Lock:

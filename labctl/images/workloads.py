@@ -61,7 +61,7 @@ def missing(docker: Docker, node: str, references: Sequence[str]) -> tuple[str, 
 
 
 def _import(docker: Docker, nodes: Sequence[str], image: str) -> None:
-    """By archive through the node's own containerd: `kind load` fails with docker's containerd image store."""
+    """By archive through the node's own containerd: `kind load` fails with docker's newer image store."""
     with tempfile.TemporaryDirectory(prefix="labctl-") as directory:
         archive = Path(directory) / "image.tar"
         docker.save([image], archive)
@@ -70,7 +70,7 @@ def _import(docker: Docker, nodes: Sequence[str], image: str) -> None:
             try:
                 docker.exec(
                     node,
-                    ["ctr", "--namespace=k8s.io", "images", "import", "--all-platforms", "/var/labctl-image.tar"],
+                    ["ctr", "--namespace=k8s.io", "images", "import", "/var/labctl-image.tar"],
                     timeout=IMPORT_SECONDS,
                 )
             finally:

@@ -1,0 +1,68 @@
+"""What the lock file names, beside what is on this machine.
+
+This module only looks; it must not fetch or judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from labctl.images import build, lock, nodeimage
+from labctl.images.lock import LockedImage
+from labctl.tools.docker import Docker
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the lock file: how it is recognised, and what docker has by the name."""
+
+    name: str
+    kind: Literal["node image", "workload image", "manifest"]
+    reference: str
+    identity: str
+    here: str
+
+
+def survey(docker: Docker) -> tuple[Row, ...]:
+    """Every image and manifest of the lock file, node images first."""
+    locked = lock.load()
+    built = Row(
+        "node (built)", "node image", locked.built.image.reference, f"recipe {build.recipe()[:12]}", ""
+    )
+    pulled = Row(
+        "node (pulled)", "node image", locked.pulled.image.reference, locked.pulled.image.digest[:19], ""
+    )
+    rows = [_looked(docker, built, locked.built.image), _looked(docker, pulled, locked.pulled.image)]
+    holds = rows[0].here == "yes"
+    rows += [
+        Row(
+            image.name,
+            "workload image",
+            image.reference,
+            "tag only" if image.identity == "tag" else image.digest[:19],
+            "in the node image" if holds else "no",
+        )
+        for image in locked.images
+    ]
+    rows += [
+        Row(
+            one.name,
+            "manifest",
+            f"{one.module}@{one.version}/{one.path}",
+            f"sha256:{one.sha256[:12]}",
+            "in the node image" if holds else "no",
+        )
+        for one in locked.manifests
+    ]
+    return tuple(rows)
+
+
+def _looked(docker: Docker, row: Row, image: LockedImage) -> Row:
+    """``row`` with what docker has: the locked image, another one by its name, or none."""
+    found = docker.image(image.pull_reference) or docker.image(image.reference)
+    here = "no"
+    if found:
+        same = nodeimage.is_locked(image, found)
+        here = "yes" if same else f"another: {nodeimage.identity_of(found)[:30]}"
+    return Row(row.name, row.kind, row.reference, row.identity, here)
