@@ -23,16 +23,21 @@ if TYPE_CHECKING:
     from labctl.lab.handle import Cluster as Cluster
     from labctl.lab.objects import APP_LABEL as APP_LABEL
     from labctl.lab.objects import EMPTY_DIR as EMPTY_DIR
+    from labctl.lab.objects import UNREADY_FILE as UNREADY_FILE
     from labctl.lab.objects import claim as claim
     from labctl.lab.objects import probe_container as probe_container
     from labctl.lab.objects import probe_deployment as probe_deployment
     from labctl.lab.objects import probe_on_every_node as probe_on_every_node
     from labctl.lab.objects import probe_pod as probe_pod
+    from labctl.lab.outside import outside_server as outside_server
+    from labctl.lab.probes import frozen as frozen
     from labctl.waiting import Hopeless as Hopeless
 
 _HOME = {
     "Cluster": "labctl.lab.handle",
     "Hopeless": "labctl.waiting",
+    "frozen": "labctl.lab.probes",
+    "outside_server": "labctl.lab.outside",
     **dict.fromkeys(
         ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "expect", "holds"), "labctl.lab.api"
     ),
@@ -41,6 +46,7 @@ _HOME = {
         (
             "APP_LABEL",
             "EMPTY_DIR",
+            "UNREADY_FILE",
             "claim",
             "probe_container",
             "probe_deployment",

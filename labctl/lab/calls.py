@@ -45,7 +45,7 @@ class LabApi:
         method = getattr(self._api, name)
         return functools.partial(self._call, name, method) if callable(method) else method
 
-    def _call(self, name: str, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if name.startswith("create_") and not any(word in name for word in _UNMARKED):
             args = tuple(labelled(one, self._labels) for one in args)
             kwargs = {key: labelled(one, self._labels) if key == "body" else one for key, one in kwargs.items()}

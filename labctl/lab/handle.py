@@ -179,6 +179,16 @@ class Cluster:
         """The UID of the pod that has this name now."""
         return str(self.pod(pod, namespace=namespace).metadata.uid)
 
+    def acting_as(self, account: str, *, namespace: str = "") -> Kube:
+        """A connection that has only the rights of a ServiceAccount, by a token of it that lasts ten minutes."""
+        from kubernetes.client import AuthenticationV1TokenRequest, V1TokenRequestSpec
+
+        request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=600))
+        answer = self.core.create_namespaced_service_account_token(
+            name=account, namespace=namespace or self.namespace, body=request
+        )
+        return self.kube.with_token(str(answer.status.token))
+
     # --- memory
 
     def remember(self, **values: Any) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from kubernetes.client import (
     V1Affinity,
     V1Capabilities,
+    V1ConfigMapVolumeSource,
     V1Container,
     V1ContainerPort,
     V1DaemonSet,
@@ -51,6 +52,9 @@ from labctl.lab.probes import CONTAINER, PORT
 
 APP_LABEL = "app"
 """The label by which the labs' Services find their pods."""
+
+VolumeSource = str | V1ConfigMapVolumeSource
+"""What a pod may mount: the name of a claim, `EMPTY_DIR`, or a ConfigMap."""
 
 EMPTY_DIR = "emptyDir"
 """In a ``volumes`` argument: a directory that lives and dies with the pod, instead of a claim's name."""
@@ -107,11 +111,11 @@ def probe_pod(
     *,
     app: str = "",
     node: str | None = None,
-    volumes: Mapping[str, str] | None = None,
+    volumes: Mapping[str, VolumeSource] | None = None,
     containers: Sequence[V1Container] = (),
 ) -> V1Pod:
     """A pod that answers and dials. ``app`` is the label its Service looks for, ``node`` the node it must run on,
-    ``volumes`` maps a path to the name of a claim or to `EMPTY_DIR`."""
+    ``volumes`` maps a path to what is mounted there."""
     return V1Pod(
         metadata=V1ObjectMeta(name=name, labels={APP_LABEL: app or name}),
         spec=_pod_spec(containers or [_with_volumes(volumes)], node=node, volumes=volumes),
@@ -157,7 +161,7 @@ def claim(
 
 
 def _pod_spec(
-    containers: Sequence[V1Container], *, node: str | None = None, volumes: Mapping[str, str] | None = None
+    containers: Sequence[V1Container], *, node: str | None = None, volumes: Mapping[str, VolumeSource] | None = None
 ) -> V1PodSpec:
     return V1PodSpec(
         containers=list(containers),
@@ -176,11 +180,13 @@ def _pod_spec(
     )
 
 
-def _with_volumes(volumes: Mapping[str, str] | None) -> V1Container:
+def _with_volumes(volumes: Mapping[str, VolumeSource] | None) -> V1Container:
     return probe_container(mounts={path: f"volume-{number}" for number, path in enumerate(volumes or {})})
 
 
-def _volume(number: int, source: str) -> V1Volume:
+def _volume(number: int, source: VolumeSource) -> V1Volume:
+    if isinstance(source, V1ConfigMapVolumeSource):
+        return V1Volume(name=f"volume-{number}", config_map=source)
     if source == EMPTY_DIR:
         return V1Volume(name=f"volume-{number}", empty_dir=V1EmptyDirVolumeSource())
     return V1Volume(

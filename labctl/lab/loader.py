@@ -1,0 +1,193 @@
+"""Lab files: where they are, what they are called, and how one becomes a `Lab`.
+
+A lab file is ``NN_slug.py``; its docstring's first line is the title, the rest its story. Beside
+it may lie ``NN_slug.ko.md`` with the same in Korean ("# title", then the story). Listing reads
+files as text and runs nothing; loading runs one file, and whatever is wrong with it
+becomes a `ConfigError` that names file and line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import traceback
+import types
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl import paths
+from labctl.errors import ConfigError, ConfigProblem, UsageError
+from labctl.lab.api import Lab
+
+FOLDER = "labs"
+
+_FILE = re.compile(r"(\d\d)_([a-z0-9_]+)\.py")
+_RANGE = re.compile(r"(\d{1,2})-(\d{1,2})")
+
+
+@dataclass(frozen=True)
+class LabFile:
+    """A lab as its file tells without being run; ``problem`` says why it cannot even be read."""
+
+    number: int
+    slug: str
+    path: Path
+    title: str = ""
+    story: str = ""
+    term: str = ""
+    problem: ConfigProblem | None = None
+
+    @property
+    def name(self) -> str:
+        """``11-volume``: number and slug, as labels and messages carry it."""
+        return f"{self.number:02d}-{self.slug}"
+
+
+def find_folder(given: Path | None = None) -> Path:
+    """The folder with the labs: ``given``, else the nearest ``labs/`` upward that holds some, else the shipped one.
+
+    Raises `UsageError` when ``given`` is no folder with labs.
+    """
+    if given is not None:
+        if not given.is_dir() or not any(_FILE.fullmatch(one.name) for one in given.iterdir()):
+            raise UsageError(
+                f"{given} holds no lab",
+                why="a lab is a file named NN_topic.py" if given.is_dir() else "there is no such folder",
+                next_step="name a folder with labs, or leave --labs out",
+            )
+        return given
+    upward = paths.found_upward(FOLDER)
+    if upward is not None and any(_FILE.fullmatch(one.name) for one in upward.iterdir()):
+        return upward
+    return paths.shipped(FOLDER)
+
+
+def discover(folder: Path) -> tuple[LabFile, ...]:
+    """Every lab of a folder by number. Raises `ConfigError` when two files carry one number."""
+    if not folder.is_dir():
+        return ()
+    found = [_read(one) for one in sorted(folder.iterdir()) if _FILE.fullmatch(one.name)]
+    problems = [
+        ConfigProblem(str(second.path), 1, 1, f"lab {second.number:02d} is also {first.path.name}", allowed="one file per number")
+        for first, second in zip(found, found[1:], strict=False)
+        if first.number == second.number
+    ]
+    if problems:
+        raise ConfigError("two labs carry one number", problems=problems)
+    return tuple(found)
+
+
+def select(labs: Sequence[LabFile], words: Iterable[str], *, everything: bool = False) -> tuple[LabFile, ...]:
+    """The labs that ``words`` name, each once, in the order in which they are named.
+
+    A word is a number (``9``, ``09``), a range (``9-15``), a slug, or several of these with commas.
+    Raises `UsageError` for a word that names no lab, and when there is no word at all.
+    """
+    pieces = [piece for word in words for piece in word.split(",") if piece]
+    if everything and pieces:
+        raise UsageError("name labs or say --all, not both", next_step="leave one of them out")
+    if everything:
+        return tuple(labs)
+    if not pieces:
+        raise UsageError(
+            "no lab was named", next_step="name one (`9`), several (`9-12,volume`) or all of them (`--all`)"
+        )
+    chosen: dict[LabFile, None] = {}
+    for piece in pieces:
+        chosen.update(dict.fromkeys(_named(labs, piece)))
+    return tuple(chosen)
+
+
+def load(file: LabFile) -> Lab:
+    """Run a lab file and return its ``lab``. Raises `ConfigError` that names the line."""
+    if file.problem is not None:
+        raise ConfigError(f"lab {file.name} cannot be read", problems=[file.problem])
+    module = types.ModuleType(f"labctl_lab_{file.number:02d}_{file.slug.replace('-', '_')}")
+    module.__file__ = str(file.path)
+    sys.modules[module.__name__] = module
+    try:
+        # Not through the import system: it would leave compiled files beside the learner's own.
+        exec(compile(file.path.read_bytes(), str(file.path), "exec"), module.__dict__)  # noqa: S102  # loading by path is its purpose
+        lab = module.__dict__.get("lab")
+        if not isinstance(lab, Lab):
+            raise _NoLab("the file defines no `lab = Lab(...)`")
+        lab.refuse_incomplete()
+    except (Exception, SystemExit) as wrong:
+        problem = ConfigProblem(str(file.path), _line(wrong, file.path), 1, _message(wrong))
+        raise ConfigError(f"lab {file.name} cannot be loaded", problems=[problem]) from wrong
+    return lab
+
+
+def translated(file: LabFile, language: str) -> tuple[str, str]:
+    """Title and story in ``language`` ("ko"), or as the file itself has them where there is no translation."""
+    beside = file.path.with_suffix(f".{language}.md")
+    if not beside.is_file():
+        return file.title, file.story
+    first, _, rest = beside.read_text(encoding="utf-8").partition("\n")
+    return first.lstrip("# ").strip(), rest.strip()
+
+
+def where(wrong: BaseException, path: Path) -> str:
+    """``labs/11_volume.py:42``: the last line of the lab file that took part in an exception."""
+    return f"{path.name}:{_line(wrong, path)}"
+
+
+class _NoLab(Exception):
+    """A file in the shape of a lab that is none."""
+
+
+def _read(path: Path) -> LabFile:
+    match = _FILE.fullmatch(path.name)
+    assert match is not None
+    number, slug = int(match.group(1)), match.group(2).replace("_", "-")
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as wrong:
+        line = getattr(wrong, "lineno", None) or 1
+        column = getattr(wrong, "offset", None) or 1
+        return LabFile(
+            number, slug, path, problem=ConfigProblem(str(path), line, column, f"not Python: {getattr(wrong, 'msg', wrong)}")
+        )
+    title, _, story = (ast.get_docstring(tree) or "").partition("\n")
+    return LabFile(number, slug, path, title.strip().rstrip("."), story.strip(), _term(tree))
+
+
+def _term(tree: ast.Module) -> str:
+    """The ``term=`` of the file's ``Lab(...)``, if it is written as plain text."""
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Lab":
+            for keyword in call.keywords:
+                if keyword.arg == "term" and isinstance(keyword.value, ast.Constant):
+                    return str(keyword.value.value)
+    return ""
+
+
+def _named(labs: Sequence[LabFile], word: str) -> list[LabFile]:
+    if word.isascii() and word.isdigit():
+        found = [one for one in labs if one.number == int(word)]
+    elif spread := _RANGE.fullmatch(word):
+        first, last = map(int, spread.groups())
+        found = [one for one in labs if first <= one.number <= last]
+    else:
+        found = [one for one in labs if word in (one.slug, one.name)]
+    if not found:
+        known = ", ".join(one.name for one in labs) or "none"
+        raise UsageError(f"no lab is called {word!r}", why=f"there are: {known}", next_step="`labctl lab list` shows them")
+    return found
+
+
+def _line(wrong: BaseException, path: Path) -> int:
+    if isinstance(wrong, SyntaxError) and wrong.filename == str(path):
+        return wrong.lineno or 1
+    lines = [frame.lineno for frame in traceback.extract_tb(wrong.__traceback__) if frame.filename == str(path)]
+    return (lines[-1] if lines else 1) or 1
+
+
+def _message(wrong: BaseException) -> str:
+    from labctl.lab.api import LabMistake
+
+    if isinstance(wrong, LabMistake | _NoLab):
+        return str(wrong)
+    return f"{type(wrong).__name__}: {wrong}"

@@ -1,0 +1,126 @@
+"""Several labs on one cluster, one after the other: what `labctl lab run` and `labctl ci` call.
+
+It loads every lab before it touches the cluster, holds the cluster's lock meanwhile, and when it is
+interrupted removes what the lab under way has made, or says what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from labctl.cluster.running import RunningCluster
+from labctl.errors import CleanupIncomplete, ConfigError, LabctlError
+from labctl.images import workloads
+from labctl.kube import Kube, connect
+from labctl.lab import namespaces
+from labctl.lab.api import Lab
+from labctl.lab.labels import new_nonce
+from labctl.lab.loader import LabFile, load
+from labctl.lab.lock import only_one
+from labctl.lab.prover import prove
+from labctl.lab.results import LabResult, RunResult
+from labctl.lab.runner import Runner, owned
+from labctl.progress import Progress
+from labctl.tools.docker import Docker
+
+Verb = Literal["run", "verify", "prove"]
+
+INTERRUPTED_SECONDS = 30.0
+"""How long an interrupted command may still clean up before it only says what is left."""
+
+
+@dataclass
+class Suite:
+    """Labs to work through on ``cluster``; ``strict`` makes an unmet need a failure."""
+
+    cluster: RunningCluster
+    files: Sequence[LabFile]
+    progress: Progress
+    docker: Docker | None = None
+    strict: bool = False
+    on_result: Callable[[LabResult], None] = field(default=lambda _: None)
+
+    def go(self, verb: Verb) -> RunResult:
+        """Do ``verb`` with each lab. Raises `ConfigError` for labs that cannot be loaded, all at once, `Conflict`
+        when another labctl is at it or a namespace is foreign, and errors of the connection."""
+        started = time.monotonic()
+        labs = load_all(self.files)
+        with self._runner() as runner:
+            self._bring_images()
+            version = runner.kube.version()
+            results = [self._one(runner, verb, file, lab) for file, lab in labs]
+        seconds = time.monotonic() - started
+        return RunResult(self.cluster.name, runner.run_id, version, tuple(results), seconds)
+
+    def reset(self) -> int:
+        """Remove what the labs have made; returns how many objects. Raises `CleanupIncomplete` for all together."""
+        labs = load_all(self.files)
+        removed, left = 0, []  # type: tuple[int, list[str]]
+        with self._runner() as runner:
+            for file, lab in labs:
+                try:
+                    removed += runner.reset(file, lab)
+                except CleanupIncomplete as incomplete:
+                    left += incomplete.leftovers
+        if left:
+            raise CleanupIncomplete(
+                "not everything could be removed", leftovers=left, why=f"{len(left)} object(s) are left",
+                next_step="remove what holds them, then run the command again",
+            )  # fmt: skip
+        return removed
+
+    @contextlib.contextmanager
+    def _runner(self) -> Iterator[Runner]:
+        kube = connect(self.cluster.kubeconfig, self.cluster.context)
+        with contextlib.closing(kube), only_one(kube):
+            yield Runner(kube, self.cluster, self.progress, docker=self.docker, run=new_nonce(), strict=self.strict)
+
+    def _bring_images(self) -> None:
+        if self.docker is not None and self.cluster.containers:
+            workloads.ensure(self.docker, self.cluster.containers, [workloads.PROBE], self.progress)
+
+    def _one(self, runner: Runner, verb: Verb, file: LabFile, lab: Lab) -> LabResult:
+        try:
+            if verb == "prove":
+                result = prove(runner, file, lab)
+            else:
+                result = runner.run(file, lab) if verb == "run" else runner.verify(file, lab)
+        except KeyboardInterrupt as stop:
+            if verb == "verify":
+                raise
+            raise type(stop)(_tidied(runner.kube, file, lab, self.progress)) from stop
+        self.on_result(result)
+        return result
+
+
+def load_all(files: Sequence[LabFile]) -> list[tuple[LabFile, Lab]]:
+    """Every lab, loaded; raises one `ConfigError` with the problems of all that cannot be."""
+    labs, problems = [], []
+    for file in files:
+        try:
+            labs.append((file, load(file)))
+        except ConfigError as wrong:
+            problems += wrong.problems
+    if problems:
+        raise ConfigError("labs cannot be loaded", problems=problems)
+    return labs
+
+
+def _tidied(kube: Kube, file: LabFile, lab: Lab, progress: Progress) -> str:
+    """Remove what the interrupted lab has made; returns the line that tells the user what came of it."""
+    mine = owned(file, lab)
+    again = f"remove it with `labctl lab reset {file.number}`"
+    try:
+        with progress.step(f"{file.number:02d} Remove what the interrupted lab made") as step:
+            namespaces.remove(kube, mine, step, within=INTERRUPTED_SECONDS)
+    except CleanupIncomplete as incomplete:
+        return f"interrupted in lab {file.name}; left behind: {', '.join(incomplete.leftovers)}; {again}"
+    except LabctlError as broken:
+        return f"interrupted in lab {file.name}; namespace {', '.join(lab.namespaces)} may be left ({broken}); {again}"
+    except KeyboardInterrupt:
+        return f"interrupted twice in lab {file.name}; namespace {', '.join(lab.namespaces)} may be left; {again}"
+    return f"interrupted in lab {file.name}; all that it made is removed"
