@@ -58,7 +58,7 @@ _HOME = {
 }
 """Each name of the authors' API and the module it lives in."""
 
-__all__ = sorted(_HOME)  # noqa: PLE0605  # one list, not two
+__all__ = sorted(_HOME)  # one list, not two
 
 
 def __getattr__(name: str) -> Any:

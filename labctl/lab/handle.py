@@ -164,14 +164,16 @@ class Cluster:
 
     # --- objects of this lab
 
-    def pod(self, name: str, *, namespace: str = "") -> client.V1Pod:
-        """The pod of that name, as the API server describes it."""
+    def pod(self, name: str, *, namespace: str = "") -> Any:
+        """The V1Pod of that name, as the API server describes it (its fields are Optional in the client's types)."""
         return self.core.read_namespaced_pod(name=name, namespace=namespace or self.namespace)
 
-    def pods(self, app: str = "", *, namespace: str = "") -> list[client.V1Pod]:
-        """The pods that carry ``app=APP`` (all of the namespace without it) and are not being deleted, by name."""
+    def pods(self, app: str = "", *, namespace: str = "") -> list[Any]:
+        """The V1Pods that carry ``app=APP`` (all of the namespace without it) and are not being deleted, by name."""
         selector = {"label_selector": f"app={app}"} if app else {}
-        found = self.core.list_namespaced_pod(namespace=namespace or self.namespace, **selector).items
+        found: list[Any] = self.core.list_namespaced_pod(
+            namespace=namespace or self.namespace, **selector
+        ).items
         alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
         return sorted(alive, key=lambda pod: str(pod.metadata.name))
 
@@ -184,7 +186,7 @@ class Cluster:
         from kubernetes.client import AuthenticationV1TokenRequest, V1TokenRequestSpec
 
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=600))
-        answer = self.core.create_namespaced_service_account_token(
+        answer: Any = self.core.create_namespaced_service_account_token(
             name=account, namespace=namespace or self.namespace, body=request
         )
         return self.kube.with_token(str(answer.status.token))
@@ -218,5 +220,7 @@ class Cluster:
     def _node(self, name: str) -> Any:
         found = next((node for node in self.running.nodes if node.name == name), None)
         if found is None:
-            raise InfrastructureError(f"the cluster has no node {name}", why=f"it has {', '.join(self.nodes)}")
+            raise InfrastructureError(
+                f"the cluster has no node {name}", why=f"it has {', '.join(self.nodes)}"
+            )
         return found

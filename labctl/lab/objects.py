@@ -135,10 +135,11 @@ def probe_deployment(
     )
 
 
-def probe_on_every_node(name: str) -> V1DaemonSet:
-    """A DaemonSet of probe pods: one on every node, the control plane too."""
+def probe_on_every_node(name: str, *, workers_only: bool = False) -> V1DaemonSet:
+    """A DaemonSet of probe pods: one on every node, the control plane too unless ``workers_only``."""
     spec = _pod_spec([probe_container()])
-    spec.tolerations = [V1Toleration(operator="Exists", effect="NoSchedule")]
+    if not workers_only:
+        spec.tolerations = [V1Toleration(operator="Exists", effect="NoSchedule")]
     return V1DaemonSet(
         metadata=V1ObjectMeta(name=name, labels={APP_LABEL: name}),
         spec=V1DaemonSetSpec(selector=_selector(name), template=_template(name, spec)),
