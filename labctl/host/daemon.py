@@ -22,6 +22,7 @@ from labctl.tools.docker import Docker
 from labctl.waiting import Hopeless, NotYet, until
 
 PID_FILE = Path("/var/run/docker.pid")
+ADMIN_DIRECTORIES = (Path("/usr/sbin"), Path("/usr/local/sbin"))
 START_SECONDS = 60.0
 """A daemon with nothing to restore answers after 1-3 s, on a busy machine after 10."""
 STOP_SECONDS = 60.0
@@ -65,9 +66,8 @@ def stale_pid(machine: Machine) -> int | None:
 
 def program() -> Path | None:
     """The dockerd of this machine, also in the administrators' directories that a user's PATH may lack."""
-    return process.which("dockerd") or next(
-        (path for path in (Path("/usr/sbin/dockerd"), Path("/usr/local/sbin/dockerd")) if path.exists()), None
-    )
+    candidates = (directory / "dockerd" for directory in ADMIN_DIRECTORIES)
+    return process.which("dockerd") or next((path for path in candidates if path.exists()), None)
 
 
 def start(docker: Docker, machine: Machine, progress: Progress) -> None:

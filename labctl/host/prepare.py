@@ -119,7 +119,9 @@ class _Planner:
         return [*packages.DOCKER, *apparmor]
 
     def _wrap(self) -> list[Change]:
-        if self.machine.bounding_set_has(CAP_SYS_RESOURCE) is not False or runtime.configured():
+        if self.machine.bounding_set_has(CAP_SYS_RESOURCE) is not False or runtime.configured(
+            self.machine.root
+        ):
             return []
         return [
             Change(
@@ -135,7 +137,7 @@ class _Planner:
 
     def _make_wrapper(self, progress: Progress) -> None:
         with progress.step("Set up the container runtime without CAP_SYS_RESOURCE") as step:
-            runtime.install()
+            runtime.install(self.machine.root)
             step.result("docker reads it anew" if daemon.reload(self.machine) else str(runtime.INSTALLED))
 
     def _start(self) -> Change:
@@ -216,7 +218,7 @@ class _Planner:
         if self.build:
             return True
         checkup = Checkup(self.needs, self.docker, self.machine)
-        return checks_programs.image_source(checkup).status == "fail"
+        return checks_programs.image_source(checkup).status != "ok"
 
     def _fetch_go(self, progress: Progress) -> None:
         if self._still_needed():

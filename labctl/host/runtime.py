@@ -26,25 +26,30 @@ def wrapper_file() -> Path:
     return paths.package_root() / "host" / "files" / NAME
 
 
-def configured(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> bool:
-    """Whether the wrapper is installed as it ships and is docker's default runtime."""
+def configured(root: Path = Path("/")) -> bool:
+    """Whether the wrapper is installed as it ships and is docker's default runtime.
+
+    Raises `HostError` when docker's settings are not JSON.
+    """
+    settings = _read(_below(root, DAEMON_JSON))
+    installed = _below(root, INSTALLED)
     try:
         same = installed.read_bytes() == wrapper_file().read_bytes() and os.access(installed, os.X_OK)
     except OSError:
         return False
-    settings = _read(daemon_json)
-    return same and settings == merged(settings, installed)
+    return same and settings == merged(settings)
 
 
-def install(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> None:
+def install(root: Path = Path("/")) -> None:
     """Write the wrapper and make it docker's default runtime; a former daemon.json is kept beside it.
 
     The daemon must be told (SIGHUP) or started afterwards. Raises `HostError` when the present
     daemon.json is not JSON, and changes nothing then; `WriteFailed` when a file cannot be written.
     """
+    daemon_json = _below(root, DAEMON_JSON)
     settings = _read(daemon_json)
-    _write(installed, wrapper_file().read_bytes(), mode=0o755)
-    new = merged(settings, installed)
+    _write(_below(root, INSTALLED), wrapper_file().read_bytes(), mode=0o755)
+    new = merged(settings)
     if new == settings:
         return
     backup = daemon_json.with_name(f"{daemon_json.name}.before-labctl")
@@ -53,10 +58,14 @@ def install(daemon_json: Path = DAEMON_JSON, installed: Path = INSTALLED) -> Non
     _write(daemon_json, (json.dumps(new, indent=2) + "\n").encode(), mode=0o644)
 
 
-def merged(settings: dict[str, Any], installed: Path = INSTALLED) -> dict[str, Any]:
+def merged(settings: dict[str, Any]) -> dict[str, Any]:
     """Docker's settings with the wrapper as one more runtime and as the default one."""
-    runtimes = {**settings.get("runtimes", {}), NAME: {"path": str(installed)}}
+    runtimes = {**settings.get("runtimes", {}), NAME: {"path": str(INSTALLED)}}
     return {**settings, "runtimes": runtimes, "default-runtime": NAME}
+
+
+def _below(root: Path, path: Path) -> Path:
+    return root / path.relative_to("/")
 
 
 def _read(daemon_json: Path) -> dict[str, Any]:

@@ -149,63 +149,76 @@ def test_a_bundle_that_asks_for_nothing_is_not_written(tmp_path: Path, wrapper: 
 # --- docker's settings
 
 
+class Docker:
+    """A machine with docker's settings in them, laid out under a directory."""
+
+    def __init__(self, root: Path, settings: str | None = None) -> None:
+        self.root = root
+        self.settings = root / "etc/docker/daemon.json"
+        self.copy = root / "etc/docker/daemon.json.before-labctl"
+        self.installed = root / "usr/local/sbin/labctl-runc"
+        if settings is not None:
+            self.settings.parent.mkdir(parents=True)
+            self.settings.write_text(settings)
+
+
 def test_docker_is_told_and_keeps_its_other_settings(tmp_path: Path) -> None:
-    settings, installed = tmp_path / "docker" / "daemon.json", tmp_path / "sbin" / "labctl-runc"
-    settings.parent.mkdir()
     text = '{"data-root": "/big", "runtimes": {"nvidia": {"path": "nv"}}, "default-runtime": "nvidia"}'
-    settings.write_text(text)
-    runtime.install(settings, installed)
-    new = json.loads(settings.read_text())
+    docker = Docker(tmp_path, text)
+    runtime.install(tmp_path)
+    new = json.loads(docker.settings.read_text())
     assert new["data-root"] == "/big"
-    assert new["runtimes"] == {"nvidia": {"path": "nv"}, "labctl-runc": {"path": str(installed)}}
+    assert new["runtimes"] == {
+        "nvidia": {"path": "nv"},
+        "labctl-runc": {"path": "/usr/local/sbin/labctl-runc"},
+    }
     assert new["default-runtime"] == "labctl-runc"
-    assert (settings.parent / "daemon.json.before-labctl").read_text() == text
-    assert installed.stat().st_mode & 0o777 == 0o755
-    assert runtime.configured(settings, installed)
+    assert docker.copy.read_text() == text
+    assert docker.installed.stat().st_mode & 0o777 == 0o755
+    assert runtime.configured(tmp_path)
 
 
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
-    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
-    assert not runtime.configured(settings, installed)
-    runtime.install(settings, installed)
-    before = settings.stat().st_ino, settings.read_bytes()
-    runtime.install(settings, installed)
-    assert (settings.stat().st_ino, settings.read_bytes()) == before
-    assert not (tmp_path / "daemon.json.before-labctl").exists()
+    docker = Docker(tmp_path)
+    assert not runtime.configured(tmp_path)
+    runtime.install(tmp_path)
+    before = docker.settings.stat().st_ino, docker.settings.read_bytes()
+    runtime.install(tmp_path)
+    assert (docker.settings.stat().st_ino, docker.settings.read_bytes()) == before
+    assert not docker.copy.exists()
 
 
 def test_the_first_settings_stay_in_the_copy(tmp_path: Path) -> None:
-    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
-    settings.write_text('{"debug": true}')
-    runtime.install(settings, installed)
-    settings.write_text('{"debug": false}')
-    runtime.install(settings, installed)
-    assert json.loads((tmp_path / "daemon.json.before-labctl").read_text()) == {"debug": True}
+    docker = Docker(tmp_path, '{"debug": true}')
+    runtime.install(tmp_path)
+    docker.settings.write_text('{"debug": false}')
+    runtime.install(tmp_path)
+    assert json.loads(docker.copy.read_text()) == {"debug": True}
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"runtimes": []}'])
 def test_settings_that_docker_would_not_read_are_left_alone(tmp_path: Path, text: str) -> None:
-    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
-    settings.write_text(text)
+    docker = Docker(tmp_path, text)
     with pytest.raises(HostError) as caught:
-        runtime.install(settings, installed)
-    assert str(settings) in caught.value.what
-    assert settings.read_text() == text
-    assert not installed.exists()
+        runtime.install(tmp_path)
+    assert str(docker.settings) in caught.value.what
+    assert docker.settings.read_text() == text
+    assert not docker.installed.exists()
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    docker = Docker(tmp_path)
+    (tmp_path / "usr").write_text("")
     with pytest.raises(WriteFailed) as caught:
-        runtime.install(tmp_path / "daemon.json", tmp_path / "file" / "labctl-runc")
+        runtime.install(tmp_path)
     assert "labctl-runc" in caught.value.what
-    assert not (tmp_path / "daemon.json").exists()
+    assert not docker.settings.exists()
 
 
 def test_another_wrapper_under_our_name_is_replaced(tmp_path: Path) -> None:
-    settings, installed = tmp_path / "daemon.json", tmp_path / "labctl-runc"
-    runtime.install(settings, installed)
-    installed.write_text("#!/bin/sh\n")
-    assert not runtime.configured(settings, installed)
-    runtime.install(settings, installed)
-    assert installed.read_bytes() == runtime.wrapper_file().read_bytes()
+    docker = Docker(tmp_path)
+    runtime.install(tmp_path)
+    docker.installed.write_text("#!/bin/sh\n")
+    assert not runtime.configured(tmp_path)
+    runtime.install(tmp_path)
+    assert docker.installed.read_bytes() == runtime.wrapper_file().read_bytes()
