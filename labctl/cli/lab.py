@@ -19,13 +19,16 @@ from labctl.lab import loader
 from labctl.lab.loader import LabFile
 
 if TYPE_CHECKING:
-    from labctl.lab.results import LabResult
     from labctl.lab.suite import Suite, Verb
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.option(
-    "--labs", "folder", type=click.Path(path_type=Path), metavar="DIR", help="Where the labs are (default: labs/ here or above, else labctl's own)."
+    "--labs",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the labs are (default: labs/ here or above, else labctl's own).",
 )
 WORDS = click.argument("words", nargs=-1, metavar="LAB...")
 ALL = click.option("--all", "everything", is_flag=True, help="Every lab of the folder.")
@@ -39,7 +42,10 @@ def on_cluster(command: Command) -> Command:
         FOLDER,
         click.option("--cluster", metavar="NAME", help="Which cluster of labctl's (default: the only one)."),
         click.option(
-            "--kubeconfig", type=click.Path(path_type=Path), metavar="PATH", help="Any cluster, known by its API alone."
+            "--kubeconfig",
+            type=click.Path(path_type=Path),
+            metavar="PATH",
+            help="Any cluster, known by its API alone.",
         ),
         click.option("--context", metavar="NAME", help="Which context of --kubeconfig."),
         output_option,
@@ -74,7 +80,9 @@ def list_(console: Console, folder: Path | None) -> None:
 @lab.command()
 @WORDS
 @FOLDER
-@click.option("--lang", default="", metavar="CODE", help="Another language of the story, where there is one (ko).")
+@click.option(
+    "--lang", default="", metavar="CODE", help="Another language of the story, where there is one (ko)."
+)
 @output_option
 @click.pass_obj
 def show(console: Console, words: tuple[str, ...], folder: Path | None, lang: str) -> None:
@@ -88,7 +96,7 @@ def show(console: Console, words: tuple[str, ...], folder: Path | None, lang: st
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
 @click.pass_obj
-def run(console: Console, strict: bool, **where: Any) -> int:
+def run(console: Console, /, strict: bool, **where: Any) -> int:
     """Run labs from the start: old objects away, steps, checks. The objects stay, to look at."""
     return _go(console, "run", strict=strict, **where)
 
@@ -97,7 +105,7 @@ def run(console: Console, strict: bool, **where: Any) -> int:
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
 @click.pass_obj
-def verify(console: Console, strict: bool, **where: Any) -> int:
+def verify(console: Console, /, strict: bool, **where: Any) -> int:
     """Look at the checks of labs that were run, and change nothing."""
     return _go(console, "verify", strict=strict, **where)
 
@@ -106,7 +114,7 @@ def verify(console: Console, strict: bool, **where: Any) -> int:
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
 @click.pass_obj
-def prove(console: Console, strict: bool, **where: Any) -> int:
+def prove(console: Console, /, strict: bool, **where: Any) -> int:
     """Prove that labs cannot be fooled: every check fails before the steps and under its sabotage."""
     return _go(console, "prove", strict=strict, **where)
 
@@ -114,7 +122,7 @@ def prove(console: Console, strict: bool, **where: Any) -> int:
 @lab.command()
 @on_cluster
 @click.pass_obj
-def reset(console: Console, **where: Any) -> None:
+def reset(console: Console, /, **where: Any) -> None:
     """Remove everything that labs have made, and wait until it is gone."""
     removed = _suite(console, **where).reset()
     console.data({"removed": removed}, lambda: f"{removed} object(s) removed")
@@ -173,7 +181,8 @@ def _table(labs: tuple[LabFile, ...]) -> str:
         return "no lab here"
     width = max(len(one.slug) for one in labs)
     return "\n".join(
-        f"{one.number:02d}  {one.slug:<{width}}  {one.problem or one.title}" + (f"  ({one.term})" if one.term else "")
+        f"{one.number:02d}  {one.slug:<{width}}  {one.problem or one.title}"
+        + (f"  ({one.term})" if one.term else "")
         for one in labs
     )
 
@@ -189,7 +198,9 @@ def _story(file: LabFile, language: str) -> dict[str, Any]:
         "needs": list(lab.needs),
         "steps": [{"id": one.id, "title": one.title} for one in lab.steps],
         "checks": [{"id": one.id, "title": one.title} for one in lab.observations],
-        "sabotages": [{"id": one.id, "title": one.title, "breaks": list(one.breaks)} for one in lab.sabotages],
+        "sabotages": [
+            {"id": one.id, "title": one.title, "breaks": list(one.breaks)} for one in lab.sabotages
+        ],
     }
 
 
@@ -199,7 +210,9 @@ def _told(story: dict[str, Any]) -> str:
     parts += _listed("Needs", story["needs"])
     parts += _listed("Steps", [one["title"] for one in story["steps"]], numbered=True)
     parts += _listed("Checks", [one["title"] for one in story["checks"]])
-    parts += _listed("Sabotages", [f"{one['title']}  (breaks {', '.join(one['breaks'])})" for one in story["sabotages"]])
+    parts += _listed(
+        "Sabotages", [f"{one['title']}  (breaks {', '.join(one['breaks'])})" for one in story["sabotages"]]
+    )
     parts += [f"Namespaces: {', '.join(story['namespaces'])}", f"File: {story['path']}"]
     return "\n".join(parts)
 
@@ -207,4 +220,8 @@ def _told(story: dict[str, Any]) -> str:
 def _listed(title: str, lines: list[str], *, numbered: bool = False) -> list[str]:
     if not lines:
         return []
-    return [title, *(f"  {f'{number}.' if numbered else '-'} {line}" for number, line in enumerate(lines, 1)), ""]
+    return [
+        title,
+        *(f"  {f'{number}.' if numbered else '-'} {line}" for number, line in enumerate(lines, 1)),
+        "",
+    ]

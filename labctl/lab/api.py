@@ -8,7 +8,7 @@ loader puts beside the line. It knows nothing of Kubernetes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WITHIN_SECONDS = 30.0
 """How long a check may take to come true when its author names no time."""
 WHEN_SECONDS = 120.0
-"""How long a step waits for its ``when=``; a container of a present image starts in seconds, a volume in ten."""
+"""How long a step waits for its ``when=``; a present image starts in seconds, a volume in ten."""
 
 NEEDS = ("node access", "load balancer", "NetworkPolicy", "host reaches nodes")
 """What a lab may ask of a cluster, besides ``workers=N``."""
@@ -68,7 +68,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Check:
-    """An observation that must come true ``within`` seconds and, with ``consistently``, then stay so for that long.
+    """An observation that must come true ``within`` seconds and then stay so for ``consistently`` seconds.
 
     With a ``control`` each round counts only while the control holds in the same round.
     """
@@ -101,7 +101,8 @@ class Holds:
     control: Condition | None
 
 
-Experiment = Iterator[Holds]
+Experiment = Generator[Holds, None, None]
+"""What the generator function of an experiment returns."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Lab:
 
     ``namespace`` (or each of ``owns_namespaces``) belongs to the lab: the runner makes it before the first
     step and removes it with all that is in it. ``needs`` names what the cluster must have, see `NEEDS`;
-    ``touches`` names the components of the cluster that the lab stops; ``term`` is the term of the study notes.
+    ``touches`` names the components that the lab stops; ``term`` is the term of the study notes.
     """
 
     def __init__(
@@ -246,12 +247,17 @@ class Lab:
         self._ids[function] = name
         return name
 
-    def _known(self, functions: Callable[..., Any] | Sequence[Callable[..., Any]], where: str) -> tuple[str, ...]:
+    def _known(
+        self, functions: Callable[..., Any] | Sequence[Callable[..., Any]], where: str
+    ) -> tuple[str, ...]:
         names = []
         looks = {one.id for one in self.observations}
         for function in (functions,) if callable(functions) else functions:
             name = self._ids.get(function, "")
-            _refuse(name not in looks, f"{where} names {getattr(function, '__name__', function)!s}, which is no check of this lab")
+            _refuse(
+                name not in looks,
+                f"{where} names {getattr(function, '__name__', function)!s}, which is no check of this lab",
+            )
             names.append(name)
         return tuple(names)
 
@@ -259,7 +265,9 @@ class Lab:
         _refuse(not self.namespaces, "Lab() needs namespace= or owns_namespaces=")
         for name in self.namespaces:
             _refuse(not _NAME.fullmatch(name), f"{name!r} is no namespace name (a-z, 0-9, '-', at most 32)")
-            _refuse(name in {"default"} or name.startswith("kube-"), f"namespace {name!r} belongs to the cluster")
+            _refuse(
+                name in {"default"} or name.startswith("kube-"), f"namespace {name!r} belongs to the cluster"
+            )
         for need in self.needs:
             known = need in NEEDS or _WORKERS.fullmatch(need)
             _refuse(not known, f"unknown need {need!r}; possible: workers=N, {', '.join(NEEDS)}")

@@ -33,9 +33,11 @@ _UNMARKED = ("token", "binding", "eviction", "review")
 
 
 class LabApi:
-    """Wraps one API object (`CoreV1Api`, ...) of ``kube``; its methods and their arguments stay as they are."""
+    """Wraps one API object (`CoreV1Api`, ...) of ``kube``; its methods and their arguments stay the same."""
 
-    def __init__(self, kube: Kube, api: Any, labels: Mapping[str, str], patience: Callable[[], float]) -> None:
+    def __init__(
+        self, kube: Kube, api: Any, labels: Mapping[str, str], patience: Callable[[], float]
+    ) -> None:
         self._kube = kube
         self._api = api
         self._labels = labels
@@ -48,7 +50,9 @@ class LabApi:
     def _call(self, name: str, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if name.startswith("create_") and not any(word in name for word in _UNMARKED):
             args = tuple(labelled(one, self._labels) for one in args)
-            kwargs = {key: labelled(one, self._labels) if key == "body" else one for key, one in kwargs.items()}
+            kwargs = {
+                key: labelled(one, self._labels) if key == "body" else one for key, one in kwargs.items()
+            }
         deadline = Deadline(self._patience())
         unsure = False
         while True:
@@ -60,7 +64,11 @@ class LabApi:
                 if unsure and _status(failed) == NOT_FOUND and name.startswith("delete_"):
                     return None
                 lost = _answer_lost(failed)
-                if deadline.over() or not (lost or _never_taken(failed)) or (lost and not _repeatable(name, args, kwargs)):
+                if (
+                    deadline.over()
+                    or not (lost or _never_taken(failed))
+                    or (lost and not _repeatable(name, args, kwargs))
+                ):
                     raise
                 unsure = unsure or lost
                 self._await_server(deadline, failed)
@@ -79,13 +87,19 @@ class LabApi:
         except DeadlineExceeded:
             raise failed from None
 
-    def _made_before(self, name: str, conflict: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _made_before(
+        self, name: str, conflict: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         """The object that our own lost request made, or the conflict if somebody else made it."""
         read = getattr(self._api, name.replace("create_", "read_", 1), None)
         body = _body(args, kwargs)
         if read is None or body is None:
             raise conflict
-        place = {"namespace": kwargs.get("namespace", args[0] if args else None)} if "_namespaced_" in name else {}
+        place = (
+            {"namespace": kwargs.get("namespace", args[0] if args else None)}
+            if "_namespaced_" in name
+            else {}
+        )
         found = read(name=_metadata(body, "name"), **place)
         if (found.metadata.labels or {}).get(NONCE) != self._labels[NONCE]:
             raise conflict

@@ -7,6 +7,7 @@ most of a minute; then the API server about its nodes.
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.errors import NodeDown
@@ -48,7 +49,7 @@ class Guard:
         if self.excused:
             return
         with self._kube.translated("list the nodes"):
-            nodes = self._kube.core.list_node().items
+            nodes: list[Any] = self._kube.core.list_node().items
         unready = [str(one.metadata.name) for one in nodes if not _is_ready(one)]
         if unready:
             raise NodeDown(

@@ -165,14 +165,13 @@ class Cluster:
     # --- objects of this lab
 
     def pod(self, name: str, *, namespace: str = "") -> Any:
-        """The V1Pod of that name, as the API server describes it (its fields are Optional in the client's types)."""
+        """The V1Pod of that name; untyped here, because the client types every field as Optional."""
         return self.core.read_namespaced_pod(name=name, namespace=namespace or self.namespace)
 
     def pods(self, app: str = "", *, namespace: str = "") -> list[Any]:
-        """The V1Pods that carry ``app=APP`` (all of the namespace without it) and are not being deleted, by name."""
-        selector = {"label_selector": f"app={app}"} if app else {}
+        """The V1Pods with ``app=APP`` (else: all of the namespace) that are not being deleted, by name."""
         found: list[Any] = self.core.list_namespaced_pod(
-            namespace=namespace or self.namespace, **selector
+            namespace=namespace or self.namespace, label_selector=f"app={app}" if app else ""
         ).items
         alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
         return sorted(alive, key=lambda pod: str(pod.metadata.name))
@@ -182,7 +181,7 @@ class Cluster:
         return str(self.pod(pod, namespace=namespace).metadata.uid)
 
     def acting_as(self, account: str, *, namespace: str = "") -> Kube:
-        """A connection that has only the rights of a ServiceAccount, by a token of it that lasts ten minutes."""
+        """A connection with the rights of a ServiceAccount only, by a token that lasts ten minutes."""
         from kubernetes.client import AuthenticationV1TokenRequest, V1TokenRequestSpec
 
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=600))

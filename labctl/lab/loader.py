@@ -9,6 +9,7 @@ becomes a `ConfigError` that names file and line.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import sys
 import traceback
@@ -46,7 +47,7 @@ class LabFile:
 
 
 def find_folder(given: Path | None = None) -> Path:
-    """The folder with the labs: ``given``, else the nearest ``labs/`` upward that holds some, else the shipped one.
+    """The folder with the labs: ``given``, else the nearest ``labs/`` upward that holds some, else our own.
 
     Raises `UsageError` when ``given`` is no folder with labs.
     """
@@ -70,8 +71,14 @@ def discover(folder: Path) -> tuple[LabFile, ...]:
         return ()
     found = [_read(one) for one in sorted(folder.iterdir()) if _FILE.fullmatch(one.name)]
     problems = [
-        ConfigProblem(str(second.path), 1, 1, f"lab {second.number:02d} is also {first.path.name}", allowed="one file per number")
-        for first, second in zip(found, found[1:], strict=False)
+        ConfigProblem(
+            str(second.path),
+            1,
+            1,
+            f"lab {second.number:02d} is also {first.path.name}",
+            allowed="one file per number",
+        )
+        for first, second in itertools.pairwise(found)
         if first.number == second.number
     ]
     if problems:
@@ -121,7 +128,7 @@ def load(file: LabFile) -> Lab:
 
 
 def translated(file: LabFile, language: str) -> tuple[str, str]:
-    """Title and story in ``language`` ("ko"), or as the file itself has them where there is no translation."""
+    """Title and story in ``language`` ("ko"), or as the file has them where there is no translation."""
     beside = file.path.with_suffix(f".{language}.md")
     if not beside.is_file():
         return file.title, file.story
@@ -130,8 +137,12 @@ def translated(file: LabFile, language: str) -> tuple[str, str]:
 
 
 def where(wrong: BaseException, path: Path) -> str:
-    """``labs/11_volume.py:42``: the last line of the lab file that took part in an exception."""
-    return f"{path.name}:{_line(wrong, path)}"
+    """``11_volume.py:42``: the last line of the lab file that took part, else the last of all."""
+    frames = traceback.extract_tb(wrong.__traceback__)
+    frame = next(
+        (one for one in reversed(frames) if one.filename == str(path)), frames[-1] if frames else None
+    )
+    return f"{Path(frame.filename).name}:{frame.lineno}" if frame else path.name
 
 
 class _NoLab(Exception):
@@ -148,7 +159,10 @@ def _read(path: Path) -> LabFile:
         line = getattr(wrong, "lineno", None) or 1
         column = getattr(wrong, "offset", None) or 1
         return LabFile(
-            number, slug, path, problem=ConfigProblem(str(path), line, column, f"not Python: {getattr(wrong, 'msg', wrong)}")
+            number,
+            slug,
+            path,
+            problem=ConfigProblem(str(path), line, column, f"not Python: {getattr(wrong, 'msg', wrong)}"),
         )
     title, _, story = (ast.get_docstring(tree) or "").partition("\n")
     return LabFile(number, slug, path, title.strip().rstrip("."), story.strip(), _term(tree))
@@ -174,14 +188,18 @@ def _named(labs: Sequence[LabFile], word: str) -> list[LabFile]:
         found = [one for one in labs if word in (one.slug, one.name)]
     if not found:
         known = ", ".join(one.name for one in labs) or "none"
-        raise UsageError(f"no lab is called {word!r}", why=f"there are: {known}", next_step="`labctl lab list` shows them")
+        raise UsageError(
+            f"no lab is called {word!r}", why=f"there are: {known}", next_step="`labctl lab list` shows them"
+        )
     return found
 
 
 def _line(wrong: BaseException, path: Path) -> int:
     if isinstance(wrong, SyntaxError) and wrong.filename == str(path):
         return wrong.lineno or 1
-    lines = [frame.lineno for frame in traceback.extract_tb(wrong.__traceback__) if frame.filename == str(path)]
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(wrong.__traceback__) if frame.filename == str(path)
+    ]
     return (lines[-1] if lines else 1) or 1
 
 

@@ -7,6 +7,7 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from labctl import paths
 from labctl.errors import Conflict, WriteFailed, shell_line
@@ -20,14 +21,16 @@ def only_one(kube: Kube) -> Iterator[None]:
     The cluster is known by the UID of its namespace kube-system, which no two clusters share.
     """
     with kube.translated("ask which cluster this is"):
-        identity = str(kube.core.read_namespace(name="kube-system").metadata.uid)
-    file = paths.state_root() / ".locks" / f"lab-{identity}"
+        system: Any = kube.core.read_namespace(name="kube-system")
+    file = paths.state_root() / ".locks" / f"lab-{system.metadata.uid}"
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as refused:
         raise WriteFailed(
-            f"the lock {file} cannot be made", why=refused.strerror or str(refused), next_step="set XDG_STATE_HOME to a directory that can be written"
+            f"the lock {file} cannot be made",
+            why=refused.strerror or str(refused),
+            next_step="set XDG_STATE_HOME to a directory that can be written",
         ) from refused
     with os.fdopen(handle, "r+") as lock:
         try:

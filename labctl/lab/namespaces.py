@@ -54,6 +54,9 @@ _INSIDE = (
 """What a lab may have made outside its namespaces: (attribute of `Kube`, kind as the client spells it)."""
 
 
+_HOLDS = frozenset({"NamespaceContentRemaining", "NamespaceFinalizersRemaining"})
+
+
 @dataclass(frozen=True)
 class Owned:
     """What a lab owns on a cluster: its name (the value of its label) and its namespaces."""
@@ -64,11 +67,13 @@ class Owned:
 
 def make(k8s: Cluster, step: Step) -> None:
     """Make the lab's namespaces and its memory, and wait until pods can be created in them."""
-    metadata = {"labels": {**POD_SECURITY, **k8s.labels}}
+    from kubernetes.client import V1ConfigMap, V1Namespace, V1ObjectMeta
+
     with k8s.kube.translated("make the lab's namespaces"):
         for name in k8s.namespaces:
-            k8s.core.create_namespace(body={"metadata": {"name": name, **metadata}})
-        k8s.core.create_namespaced_config_map(namespace=k8s.namespace, body={"metadata": {"name": MEMORY}})
+            k8s.core.create_namespace(body=V1Namespace(metadata=V1ObjectMeta(name=name, labels=POD_SECURITY)))
+        memory = V1ConfigMap(metadata=V1ObjectMeta(name=MEMORY))
+        k8s.core.create_namespaced_config_map(namespace=k8s.namespace, body=memory)
     until(
         lambda: _default_accounts(k8s),
         what="the default ServiceAccount of the lab's namespaces",
@@ -88,6 +93,8 @@ def remove(kube: Kube, owned: Owned, step: Step, *, within: float = REMOVAL_SECO
         doomed = _namespaces(kube, owned)
         for namespace in doomed:
             _delete(kube.core.delete_namespace, name=namespace.metadata.name)
+            # Kubernetes looks at a doomed namespace after 5 s; if its pods are gone by then, so is it.
+            _delete(kube.core.delete_collection_namespaced_pod, namespace=namespace.metadata.name)
         try:
             until(lambda: _gone(kube, owned, doomed), what="gone", within=within, on_wait=step.note)
         except DeadlineExceeded as late:
@@ -123,7 +130,8 @@ def _default_accounts(k8s: Cluster) -> None:
 
 def _namespaces(kube: Kube, owned: Owned) -> list[Any]:
     """The namespaces that exist of the lab's own and of those that its steps made."""
-    found = {one.metadata.name: one for one in kube.core.list_namespace().items}
+    listed: list[Any] = kube.core.list_namespace().items
+    found = {one.metadata.name: one for one in listed}
     mine = [one for one in found.values() if (one.metadata.labels or {}).get(LAB) == owned.lab]
     for name in owned.namespaces:
         if name in found and found[name] not in mine:
@@ -141,9 +149,10 @@ def _gone(kube: Kube, owned: Owned, doomed: Sequence[Any]) -> None:
         held = [f"{one.metadata.name} ({'; '.join(_held_by(one)) or 'being deleted'})" for one in there]
         raise NotYet("namespace " + ", ".join(held))
     names = {one.metadata.name for one in doomed}
+    existing: list[Any] = kube.core.list_persistent_volume().items if names else []
     volumes = [
-        one.metadata.name
-        for one in (kube.core.list_persistent_volume().items if names else ())
+        str(one.metadata.name)
+        for one in existing
         if one.spec.claim_ref is not None
         and one.spec.claim_ref.namespace in names
         and one.spec.persistent_volume_reclaim_policy == "Delete"
@@ -155,8 +164,8 @@ def _gone(kube: Kube, owned: Owned, doomed: Sequence[Any]) -> None:
 def _held_by(namespace: Any) -> Iterator[str]:
     """What Kubernetes says keeps a namespace from going: remaining content and finalizers."""
     for condition in namespace.status.conditions or ():
-        if condition.status == "True":
-            yield str(condition.message or condition.reason)
+        if condition.status == "True" and condition.type in _HOLDS:
+            yield str(condition.message or condition.reason).rstrip(". ")
 
 
 def _incomplete(kube: Kube, owned: Owned, within: float) -> CleanupIncomplete:

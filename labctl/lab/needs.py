@@ -10,6 +10,8 @@ import socket
 
 from labctl.cluster.running import RunningCluster
 from labctl.lab.api import workers_needed
+from labctl.network.base import NETWORK_POLICY
+from labctl.network.registry import PLUGINS
 
 KUBELET_PORT = 10250
 REACH_SECONDS = 3.0
@@ -29,16 +31,20 @@ def _unmet(need: str, cluster: RunningCluster) -> str:
         complete = len(cluster.containers) == len(cluster.nodes)
         return "" if complete else "needs access to the nodes, a kubeconfig alone gives none"
     if need == "load balancer":
-        return "" if cluster.load_balancer not in {"", "none"} else "needs a load balancer, the cluster has none"
+        return (
+            "" if cluster.load_balancer not in {"", "none"} else "needs a load balancer, the cluster has none"
+        )
     if need == "NetworkPolicy":
-        return "" if _enforces_policies(cluster.cni) else f"needs NetworkPolicy, {cluster.cni or 'the network'} does not enforce it"
+        return (
+            ""
+            if _enforces_policies(cluster.cni)
+            else f"needs NetworkPolicy, {cluster.cni or 'the network'} does not enforce it"
+        )
     return _unreachable(cluster)
 
 
 def _enforces_policies(cni: str) -> bool:
-    from labctl import network
-
-    return bool(cni) and bool(getattr(network.plugin(cni), "enforces_policies", False))
+    return cni in PLUGINS and NETWORK_POLICY in PLUGINS[cni].enforces
 
 
 def _unreachable(cluster: RunningCluster) -> str:

@@ -63,7 +63,7 @@ def look_once(look: Condition, k8s: Cluster) -> Seen:
         return _refused(refused)
     except LabctlError as broken:
         return Seen(Outcome.DID_NOT_RUN, actual=str(broken), cause=broken)
-    except Exception as wrong:
+    except Exception as wrong:  # noqa: BLE001  # an author's function may raise anything
         return Seen(Outcome.BROKEN, actual=f"{type(wrong).__name__}: {wrong}", cause=wrong)
     return Seen(Outcome.HOLDS)
 
@@ -88,7 +88,9 @@ def settle(
 class _Round:
     """The state between two looks: the time that is left, and since when it holds."""
 
-    def __init__(self, check: Check | Holds, k8s: Cluster, between: Callable[[], None], within: float) -> None:
+    def __init__(
+        self, check: Check | Holds, k8s: Cluster, between: Callable[[], None], within: float
+    ) -> None:
         self._check = check
         self._k8s = k8s
         self._between = between
@@ -122,9 +124,10 @@ class _Round:
         if self._check.control is not None:
             control = look_once(self._check.control, self._k8s)
             if control.outcome is not Outcome.HOLDS:
+                wanted = control.expected or _name(self._check.control)
                 return replace(
                     control,
-                    expected=f"the control holds in the same round: {control.expected or _name(self._check.control)}",
+                    expected=f"the control holds in the same round: {wanted}",
                     actual=f"the control does not hold, so nothing follows from this check: {control.actual}",
                     by_control=True,
                 )

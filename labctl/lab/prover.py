@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from labctl.errors import DeadlineExceeded
 from labctl.lab import verdict
@@ -65,12 +67,12 @@ def _phases(runner: Runner, file: LabFile, lab: Lab) -> Iterator[list[CheckResul
     k8s = runner.prepare(file, lab)
     yield [_fails_untouched(runner, file, check, k8s) for check in lab.checks]
     runner.act(file, lab, k8s)
-    yield _passing(runner, file, lab, k8s, "after the steps")
+    yield _all_hold(runner, file, lab, k8s, "after the steps")
     for sabotage in lab.sabotages:
         yield _fails_under(runner, file, lab, sabotage, k8s)
         k8s = runner.prepare(file, lab)
         runner.act(file, lab, k8s)
-        yield _passing(runner, file, lab, k8s, f"repaired after {sabotage.title!r}")
+        yield _all_hold(runner, file, lab, k8s, f"repaired after {sabotage.title!r}")
 
 
 def _fails_untouched(runner: Runner, file: LabFile, check: Check, k8s: Cluster) -> CheckResult:
@@ -84,11 +86,16 @@ def _fails_untouched(runner: Runner, file: LabFile, check: Check, k8s: Cluster) 
     return outcome[0]
 
 
-def _passing(runner: Runner, file: LabFile, lab: Lab, k8s: Cluster, when: str) -> list[CheckResult]:
-    """The checks as they are, with ``when`` in their titles."""
-    from dataclasses import replace
-
-    return [replace(one, title=f"{when}: {one.title!r} holds") for one in runner.observe(file, lab, k8s)]
+def _all_hold(runner: Runner, file: LabFile, lab: Lab, k8s: Cluster, when: str) -> list[CheckResult]:
+    """One statement if all checks hold, else those that do not."""
+    started = time.monotonic()
+    results = runner.observe(file, lab, k8s)
+    bad = [one for one in results if one.status is not Status.PASS]
+    if bad:
+        return [replace(one, title=f"{when}: {one.title!r} holds") for one in bad]
+    name = "all-" + re.sub("[^a-z0-9]+", "-", when.lower()).strip("-")
+    title = f"{when}: all {len(results)} checks hold"
+    return [CheckResult(name, title, Status.PASS, seconds=time.monotonic() - started)]
 
 
 def _fails_under(
@@ -101,8 +108,10 @@ def _fails_under(
             for one in lab.observations:
                 if one.id in sabotage.breaks:
                     found.append(_breaks(runner, file, lab, one, k8s, sabotage))
-    except Exception as wrong:
-        found.append(verdict.error(sabotage.id, f"sabotage {sabotage.title!r}", verdict.cause(wrong, file), started))
+    except Exception as wrong:  # noqa: BLE001  # an author's function may raise anything
+        found.append(
+            verdict.error(sabotage.id, f"sabotage {sabotage.title!r}", verdict.cause(wrong, file), started)
+        )
     return found
 
 
@@ -131,14 +140,14 @@ def _breaks(
 ) -> CheckResult:
     started = time.monotonic()
     title = f"under {sabotage.title!r}: {broken.title!r} fails"
-    id = f"{broken.id}-{sabotage.id}"
+    name = f"{broken.id}-{sabotage.id}"
     if isinstance(broken, Trial):
-        return _trial_fails(id, title, runner.trial(file, lab, broken, k8s), started)
+        return _trial_fails(name, title, runner.trial(file, lab, broken, k8s), started)
     k8s.patience = 0.0
     with _shown(runner, file, title) as outcome:
         _turned(broken, k8s)
         seen = settle(broken, k8s, within=min(broken.within, STAY_SECONDS))
-        outcome.append(_must_fail(id, title, broken, seen, file, started))
+        outcome.append(_must_fail(name, title, broken, seen, file, started))
     return outcome[0]
 
 
@@ -155,7 +164,7 @@ def _turned(check: Check, k8s: Cluster) -> None:
         until(look, what="the fault shows", within=TURN_SECONDS)
 
 
-def _must_fail(id: str, title: str, check: Check, seen: Seen, file: LabFile, started: float) -> CheckResult:
+def _must_fail(name: str, title: str, check: Check, seen: Seen, file: LabFile, started: float) -> CheckResult:
     """PASS for a check that failed by itself, as a check fails: it looked, and the answer was no."""
     seconds = time.monotonic() - started
     actual = f"{check.title!r} is " + {
@@ -163,15 +172,29 @@ def _must_fail(id: str, title: str, check: Check, seen: Seen, file: LabFile, sta
         Status.ERROR: f"ERROR: {verdict.cause(seen.cause, file) if seen.cause else seen.actual}",
     }.get(verdict.STATUS[seen.outcome], f"FAIL: {seen.actual}")
     failed = verdict.STATUS[seen.outcome] is Status.FAIL
-    return CheckResult(id, title, Status.PASS if failed else Status.FAIL, f"{check.title!r} is FAIL", actual, seconds=seconds)
+    return CheckResult(
+        name,
+        title,
+        Status.PASS if failed else Status.FAIL,
+        f"{check.title!r} is FAIL",
+        actual,
+        seconds=seconds,
+    )
 
 
-def _trial_fails(id: str, title: str, results: list[CheckResult], started: float) -> CheckResult:
+def _trial_fails(name: str, title: str, results: list[CheckResult], started: float) -> CheckResult:
     statuses = [one.status for one in results]
     failed = Status.FAIL in statuses and Status.ERROR not in statuses
     actual = ", ".join(f"{one.title!r} {one.status}" for one in results)
     seconds = time.monotonic() - started
-    return CheckResult(id, title, Status.PASS if failed else Status.FAIL, "a statement FAIL, none ERROR", actual, seconds=seconds)
+    return CheckResult(
+        name,
+        title,
+        Status.PASS if failed else Status.FAIL,
+        "a statement FAIL, none ERROR",
+        actual,
+        seconds=seconds,
+    )
 
 
 @contextlib.contextmanager

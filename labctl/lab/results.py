@@ -20,7 +20,7 @@ CHECK_FAILED = 1
 class Status(StrEnum):
     """The four outcomes of a check or a lab; only PASS proves anything."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105  # no password
     FAIL = "FAIL"
     ERROR = "ERROR"
     SKIP = "SKIP"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check: ``expected`` and ``actual`` are sentences, ``hint`` is advice or empty, ``seconds`` is wall time."""
+    """One check: ``expected`` and ``actual`` are sentences, ``hint`` is advice or empty."""
 
     id: str
     title: str
@@ -41,7 +41,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class LabResult:
-    """One lab. ``reason`` says why it is ERROR or SKIP as a whole; ``leftovers`` names what could not be removed."""
+    """One lab. ``reason`` says why it is ERROR or SKIP as a whole, ``leftovers`` what could not be removed."""
 
     number: int
     slug: str
@@ -55,7 +55,7 @@ class LabResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """Several labs on one cluster. ``nonce`` marks everything the run made, ``kubernetes`` is the server's version."""
+    """Several labs on one cluster. ``nonce`` names the run, ``kubernetes`` is the server's version."""
 
     cluster: str
     nonce: str
@@ -65,7 +65,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all proven, 1 a check failed, 4 something could not be looked at, 8 leftovers, 9 nothing was verified."""
+        """0 all proven, 1 a check failed, 4 not all could be looked at, 8 leftovers, 9 nothing verified."""
         if any(lab.status is Status.ERROR and not lab.leftovers for lab in self.labs):
             return InfrastructureError.exit_code
         if any(lab.leftovers for lab in self.labs):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from labctl.cluster.running import RunningCluster
 from labctl.errors import ApiRefused, CleanupIncomplete, Conflict, InfrastructureError, LabctlError
@@ -70,7 +71,7 @@ class Runner:
         return self.result(file, lab, lambda: self._verify(file, lab))
 
     def reset(self, file: LabFile, lab: Lab) -> int:
-        """Remove everything the lab made; returns how many objects. Raises `CleanupIncomplete`, `Conflict`."""
+        """Remove everything the lab made; returns how many objects. See `namespaces.remove`."""
         with self.progress.step(f"{file.number:02d} Remove what lab {file.slug} made") as step:
             removed = namespaces.remove(self.kube, owned(file, lab), step)
             step.result(f"{removed} object(s)" if removed else "nothing was there")
@@ -84,18 +85,21 @@ class Runner:
         lacking = unmet(lab.needs, self.cluster)
         if lacking:
             return self._unfit(file, lab, lacking)
-        reason, left = "", ()  # type: tuple[str, tuple[str, ...]]
         checks: list[CheckResult] = []
+        reason = ""
+        left: tuple[str, ...] = ()
         try:
             checks = work()
         except Conflict:
             raise
         except CleanupIncomplete as incomplete:
             reason, left = verdict.cause(incomplete, file), incomplete.leftovers
-        except Exception as wrong:
+        except Exception as wrong:  # noqa: BLE001  # the one place where a lab's failure becomes data
             reason = self._true_cause(wrong, file)
         if reason:
-            checks = [verdict.skipped(one.id, one.title, f"not looked at: {reason}") for one in lab.observations]
+            checks = [
+                verdict.skipped(one.id, one.title, f"not looked at: {reason}") for one in lab.observations
+            ]
         status = Status.ERROR if reason else overall(checks)
         seconds = time.monotonic() - started
         return LabResult(file.number, file.slug, file.title, status, tuple(checks), reason, seconds, left)
@@ -125,14 +129,25 @@ class Runner:
         results: list[CheckResult] = []
         for one in lab.observations:
             results += (
-                self.trial(file, lab, one, k8s) if isinstance(one, Trial) else [self.check(file, lab, one, k8s, one.id)]
+                self.trial(file, lab, one, k8s)
+                if isinstance(one, Trial)
+                else [self.check(file, lab, one, k8s, one.id)]
             )
         return results
 
-    def check(self, file: LabFile, lab: Lab, check: Check | Holds, k8s: Cluster, id: str, *, within: float | None = None) -> CheckResult:
+    def check(
+        self,
+        file: LabFile,
+        lab: Lab,
+        check: Check | Holds,
+        k8s: Cluster,
+        name: str,
+        *,
+        within: float | None = None,
+    ) -> CheckResult:
         """Look at one check until it holds or its time (``within`` replaces it) is over.
 
-        ``id`` is that of the result; hints know a check by what stands before the first dash of it.
+        ``name`` is the id of the result; hints know a check by what stands before the first dash of it.
         """
         started = time.monotonic()
         k8s.patience = 0.0
@@ -140,8 +155,8 @@ class Runner:
         with contextlib.suppress(_Unproven), self.progress.step(f"{file.number:02d} {check.title}") as step:
             seen = self._seen(check, k8s, step.note, within)
             failed = verdict.STATUS[seen.outcome] is Status.FAIL
-            hint = verdict.advice(lab, id.partition("-")[0], k8s) if failed else ""
-            result = verdict.judged(id, check, seen, hint, file, started)
+            hint = verdict.advice(lab, name.partition("-")[0], k8s) if failed else ""
+            result = verdict.judged(name, check, seen, hint, file, started)
             step.result(result.status)
             if result.status is not Status.PASS:
                 raise _Unproven  # so that the step's line on the screen is not one of success
@@ -156,14 +171,18 @@ class Runner:
         started = time.monotonic()
         results: list[CheckResult] = []
         try:
-            with self.excused(), self.kube.translated(trial.title), contextlib.closing(trial.act(k8s)) as statements:
+            with (
+                self.excused(),
+                self.kube.translated(trial.title),
+                contextlib.closing(trial.act(k8s)) as statements,
+            ):
                 k8s.patience = STEP_PATIENCE_SECONDS
                 for number, statement in enumerate(statements, 1):
                     results.append(self.check(file, lab, statement, k8s, f"{trial.id}-{number}"))
                     k8s.patience = STEP_PATIENCE_SECONDS
             if not results:
                 raise StepFailed("the experiment yields no statement")
-        except Exception as wrong:
+        except Exception as wrong:  # noqa: BLE001  # an author's function may raise anything
             results.append(verdict.error(trial.id, trial.title, self._true_cause(wrong, file), started))
         return results
 
@@ -256,16 +275,23 @@ class Runner:
         """The run and the nonce that the lab's namespace carries, or None when there is no such namespace."""
         try:
             with self.kube.translated("read the lab's namespace"):
-                labels = self.kube.core.read_namespace(name=lab.namespace).metadata.labels or {}
+                namespace: Any = self.kube.core.read_namespace(name=lab.namespace)
         except ApiRefused as refused:
             if refused.status != NOT_FOUND:
                 raise
             return None
+        labels = namespace.metadata.labels or {}
         return labels.get(RUN, ""), labels.get(NONCE, "")
 
     def _handle(self, file: LabFile, lab: Lab, run: str, nonce: str) -> Cluster:
         return Cluster(
-            self.kube, self.cluster, lab=file.name, namespaces=lab.namespaces, run=run, nonce=nonce, docker=self._docker
+            self.kube,
+            self.cluster,
+            lab=file.name,
+            namespaces=lab.namespaces,
+            run=run,
+            nonce=nonce,
+            docker=self._docker,
         )
 
 

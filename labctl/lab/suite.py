@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labctl.cluster.running import RunningCluster
-from labctl.errors import CleanupIncomplete, ConfigError, LabctlError
+from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem, LabctlError
 from labctl.images import workloads
 from labctl.kube import Kube, connect
 from labctl.lab import namespaces
@@ -45,7 +45,7 @@ class Suite:
     on_result: Callable[[LabResult], None] = field(default=lambda _: None)
 
     def go(self, verb: Verb) -> RunResult:
-        """Do ``verb`` with each lab. Raises `ConfigError` for labs that cannot be loaded, all at once, `Conflict`
+        """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
         when another labctl is at it or a namespace is foreign, and errors of the connection."""
         started = time.monotonic()
         labs = load_all(self.files)
@@ -57,9 +57,10 @@ class Suite:
         return RunResult(self.cluster.name, runner.run_id, version, tuple(results), seconds)
 
     def reset(self) -> int:
-        """Remove what the labs have made; returns how many objects. Raises `CleanupIncomplete` for all together."""
+        """Remove what the labs have made; returns how many objects. Raises one `CleanupIncomplete`."""
         labs = load_all(self.files)
-        removed, left = 0, []  # type: tuple[int, list[str]]
+        removed = 0
+        left: list[str] = []
         with self._runner() as runner:
             for file, lab in labs:
                 try:
@@ -77,7 +78,9 @@ class Suite:
     def _runner(self) -> Iterator[Runner]:
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
         with contextlib.closing(kube), only_one(kube):
-            yield Runner(kube, self.cluster, self.progress, docker=self.docker, run=new_nonce(), strict=self.strict)
+            yield Runner(
+                kube, self.cluster, self.progress, docker=self.docker, run=new_nonce(), strict=self.strict
+            )
 
     def _bring_images(self) -> None:
         if self.docker is not None and self.cluster.containers:
@@ -99,7 +102,8 @@ class Suite:
 
 def load_all(files: Sequence[LabFile]) -> list[tuple[LabFile, Lab]]:
     """Every lab, loaded; raises one `ConfigError` with the problems of all that cannot be."""
-    labs, problems = [], []
+    labs: list[tuple[LabFile, Lab]] = []
+    problems: list[ConfigProblem] = []
     for file in files:
         try:
             labs.append((file, load(file)))
@@ -114,13 +118,14 @@ def _tidied(kube: Kube, file: LabFile, lab: Lab, progress: Progress) -> str:
     """Remove what the interrupted lab has made; returns the line that tells the user what came of it."""
     mine = owned(file, lab)
     again = f"remove it with `labctl lab reset {file.number}`"
+    maybe = f"namespace {', '.join(lab.namespaces)} may be left"
     try:
         with progress.step(f"{file.number:02d} Remove what the interrupted lab made") as step:
             namespaces.remove(kube, mine, step, within=INTERRUPTED_SECONDS)
     except CleanupIncomplete as incomplete:
         return f"interrupted in lab {file.name}; left behind: {', '.join(incomplete.leftovers)}; {again}"
     except LabctlError as broken:
-        return f"interrupted in lab {file.name}; namespace {', '.join(lab.namespaces)} may be left ({broken}); {again}"
+        return f"interrupted in lab {file.name}; {maybe} ({broken}); {again}"
     except KeyboardInterrupt:
-        return f"interrupted twice in lab {file.name}; namespace {', '.join(lab.namespaces)} may be left; {again}"
+        return f"interrupted twice in lab {file.name}; {maybe}; {again}"
     return f"interrupted in lab {file.name}; all that it made is removed"

@@ -23,32 +23,38 @@ STATUS = {
 }
 
 
-def judged(id: str, check: Check | Holds, seen: Seen, hint: str, file: LabFile, started: float) -> CheckResult:
+def judged(
+    name: str, check: Check | Holds, seen: Seen, hint: str, file: LabFile, started: float
+) -> CheckResult:
     """The result of ``check``; ``started`` is a moment of `time.monotonic`. Only PASS needs no words."""
     status = STATUS[seen.outcome]
     seconds = time.monotonic() - started
     if status is Status.PASS:
-        return CheckResult(id, check.title, status, seconds=seconds)
-    actual = cause(seen.cause, file) if status is Status.ERROR and seen.cause and not seen.by_control else seen.actual
+        return CheckResult(name, check.title, status, seconds=seconds)
+    actual = (
+        cause(seen.cause, file)
+        if status is Status.ERROR and seen.cause and not seen.by_control
+        else seen.actual
+    )
     return CheckResult(
-        id, check.title, status, seen.expected or check.title, actual or "it does not hold", hint, seconds
+        name, check.title, status, seen.expected or check.title, actual or "it does not hold", hint, seconds
     )
 
 
-def error(id: str, title: str, why: str, started: float) -> CheckResult:
+def error(name: str, title: str, why: str, started: float) -> CheckResult:
     """A check that could not be looked at."""
-    return CheckResult(id, title, Status.ERROR, title, why, seconds=time.monotonic() - started)
+    return CheckResult(name, title, Status.ERROR, title, why, seconds=time.monotonic() - started)
 
 
-def skipped(id: str, title: str, why: str) -> CheckResult:
+def skipped(name: str, title: str, why: str) -> CheckResult:
     """A check that was not looked at."""
-    return CheckResult(id, title, Status.SKIP, title, why)
+    return CheckResult(name, title, Status.SKIP, title, why)
 
 
-def never_run(id: str, title: str, file: LabFile, namespace: str) -> CheckResult:
+def never_run(name: str, title: str, file: LabFile, namespace: str) -> CheckResult:
     """A check of a lab that left no trace on the cluster."""
     return CheckResult(
-        id,
+        name,
         title,
         Status.FAIL,
         title,
@@ -71,7 +77,7 @@ def advice(lab: Lab, check: str, k8s: Cluster) -> str:
             continue
         try:
             said = hint.advise(k8s)
-        except Exception as wrong:  # a hint is no reason to lose the result that it was to explain
+        except Exception as wrong:  # noqa: BLE001  # a hint is no reason to lose the result that it was to explain
             said = f"(no advice: {hint.advise.__name__} failed with {type(wrong).__name__}: {wrong})"
         if said:
             return said
