@@ -1,1 +1,0 @@
-"""Doctor, up, proof, labs, down in one go, with one exit code and reports that are always written."""

@@ -1,0 +1,197 @@
+"""The order of a run, and what follows when a phase does not end well.
+
+It knows five phases by name and nothing of docker or Kubernetes, so that every way a run can end is
+tested without a cluster. It always returns a report: an error ends the phase it happened in and is kept.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal, Protocol
+
+from labctl import __version__
+from labctl.errors import Bug, Interrupted, LabctlError
+from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.progress import Progress
+from labctl.report.model import Failure, Outcome, Phase, RunReport, all_checks, totals
+from labctl.report.recorder import Recorder
+
+Keep = Literal["never", "on-failure", "always"]
+
+
+class Stages(Protocol):
+    """What the phases do; each raises `LabctlError` when it cannot do it."""
+
+    cluster: str
+
+    def doctor(self) -> str:
+        """Look at the machine; returns the outcome in a few words."""
+
+    def up(self, progress: Progress) -> bool:
+        """Have the cluster run; whether it had to be made."""
+
+    def proof(self, progress: Progress) -> tuple[CheckResult, ...]:
+        """Prove the cluster's network."""
+
+    def labs(self, progress: Progress, on_result: Callable[[LabResult], None]) -> RunResult:
+        """Run the labs; ``on_result`` hears of each as it ends, so that an interrupt loses none."""
+
+    def collect(self, reason: str) -> str:
+        """Collect what explains a failure; returns its path, or '' when there is nothing to look at."""
+
+    def down(self, progress: Progress) -> None:
+        """Delete the cluster."""
+
+    def facts(self) -> dict[str, str]:
+        """Versions and the like, as far as they are known by now."""
+
+
+PHASES = ("doctor", "up", "proof", "labs", "down")
+
+
+@dataclass
+class Run:
+    """One run of the five phases. ``keep`` says when the cluster outlives it.
+
+    A cluster that ran before is used and left as it was: only what this run made is deleted.
+    """
+
+    stages: Stages
+    progress: Progress
+    keep: Keep = "never"
+    with_labs: bool = True
+    _phases: list[Phase] = field(default_factory=list)
+    _proof: tuple[CheckResult, ...] = ()
+    _run: RunResult | None = None
+    _made: bool = False
+    _there: bool = False
+    _bundle: str = ""
+
+    def go(self) -> RunReport:
+        """Run the phases in order up to the first that does not end well, then clean up; never raises."""
+        started, began = datetime.now(UTC), time.monotonic()
+        recorder = Recorder(self.progress)
+        work = {"doctor": self._doctor, "up": self._up, "proof": self._prove, "labs": self._labs}
+        for name in PHASES[:-1]:
+            if self._failed():
+                self._phases.append(Phase(name, Outcome.SKIPPED, said="not reached"))
+            else:
+                self._phases.append(self._phase(name, work[name], recorder))
+        if self._failed() and not self._interrupted():
+            self._collect()
+        self._phases.append(self._end(recorder))
+        return RunReport(
+            cluster=self.stages.cluster,
+            labctl=__version__,
+            started=started.isoformat(timespec="seconds"),
+            phases=tuple(self._phases),
+            seconds=time.monotonic() - began,
+            proof=self._proof,
+            run=self._run,
+            facts=self.stages.facts(),
+            bundle=self._bundle,
+            kept=self._there,
+        )
+
+    # --- the phases -------------------------------------------------------------
+
+    def _doctor(self, _: Progress) -> tuple[Outcome, str]:
+        return Outcome.OK, self.stages.doctor()
+
+    def _up(self, progress: Progress) -> tuple[Outcome, str]:
+        self._made = self.stages.up(progress)
+        self._there = True
+        return Outcome.OK, "made" if self._made else "it ran already"
+
+    def _prove(self, progress: Progress) -> tuple[Outcome, str]:
+        self._proof = self.stages.proof(progress)
+        return _judged(self._proof), totals(self._proof)
+
+    def _labs(self, progress: Progress) -> tuple[Outcome, str]:
+        if not self.with_labs:
+            return Outcome.SKIPPED, "none was asked for"
+        done: list[LabResult] = []
+        try:
+            self._run = self.stages.labs(progress, done.append)
+        except BaseException:
+            if done:
+                self._run = RunResult(
+                    self.stages.cluster, "", self.stages.facts().get("kubernetes", ""), tuple(done)
+                )
+            raise
+        return Outcome.FAILED if self._run.exit_code else Outcome.OK, totals(all_checks(self._run))
+
+    def _down(self, progress: Progress) -> tuple[Outcome, str]:
+        self.stages.down(progress)
+        self._there = False
+        return Outcome.OK, "deleted"
+
+    def _end(self, recorder: Recorder) -> Phase:
+        if not self._there:
+            return Phase("down", Outcome.SKIPPED, said="there is no cluster to delete")
+        if not self._made:
+            return Phase("down", Outcome.SKIPPED, said="the cluster ran before, it is left as it was")
+        to_look_at = self._failed() and not self._interrupted()
+        if self.keep == "always" or (self.keep == "on-failure" and to_look_at):
+            return Phase("down", Outcome.SKIPPED, said=f"kept (--keep {self.keep})")
+        return self._phase("down", self._down, recorder)
+
+    # --- around the phases ------------------------------------------------------
+
+    def _phase(self, name: str, work: Callable[[Progress], tuple[Outcome, str]], recorder: Recorder) -> Phase:
+        began = time.monotonic()
+        failure: LabctlError | None = None
+        outcome, said = Outcome.BROKEN, ""
+        try:
+            outcome, said = work(recorder)
+        except LabctlError as error:
+            failure = error
+        except KeyboardInterrupt as stop:
+            failure = interrupted(stop)
+        except Exception as error:  # noqa: BLE001  # the report must be written whatever happens
+            failure = bug(name, error)
+        said = said or (str(failure) if failure else "")
+        seconds = time.monotonic() - began
+        return Phase(name, outcome, seconds, said, recorder.take(), Failure.of(failure) if failure else None)
+
+    def _collect(self) -> None:
+        bad = next(phase for phase in self._phases if phase.outcome in (Outcome.BROKEN, Outcome.FAILED))
+        try:
+            self._bundle = self.stages.collect(f"{bad.name}: {bad.said}")
+        except (LabctlError, OSError) as error:
+            self.progress.say(f"nothing could be collected: {error}")
+        except KeyboardInterrupt:
+            self.progress.say("interrupted: collecting no more, cleaning up")
+
+    def _failed(self) -> bool:
+        return any(phase.outcome in (Outcome.BROKEN, Outcome.FAILED) for phase in self._phases)
+
+    def _interrupted(self) -> bool:
+        return any(phase.failure and phase.failure.id == Interrupted.id for phase in self._phases)
+
+
+def interrupted(stop: KeyboardInterrupt) -> Interrupted:
+    """The error for an interrupt; SIGTERM arrives as a subclass that knows its number."""
+    import signal
+
+    number = signal.SIGINT if type(stop) is KeyboardInterrupt else signal.SIGTERM
+    return Interrupted(str(stop) or "interrupted", signal_number=number)
+
+
+def bug(phase: str, error: Exception) -> Bug:
+    """The error for an exception that nothing of ours foresaw."""
+    return Bug(
+        f"labctl failed in {phase} in a way it does not know: {type(error).__name__}",
+        why=str(error) or "no message",
+        next_step="please report this, with the lines below",
+        details="".join(traceback.format_exception(error)),
+    )
+
+
+def _judged(checks: Sequence[CheckResult]) -> Outcome:
+    seen = {check.status for check in checks}
+    return Outcome.OK if Status.PASS in seen and seen <= {Status.PASS, Status.SKIP} else Outcome.FAILED

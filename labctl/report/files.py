@@ -1,0 +1,75 @@
+"""Report files: which formats go where, and that a file is whole or not touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.errors import UsageError, WriteFailed
+from labctl.report import html, junit, markdown
+from labctl.report.model import RunReport
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where reports are wanted. ``summary`` is appended to, as CI services expect; the others are replaced."""
+
+    junit: Path | None = None
+    html: Path | None = None
+    summary: Path | None = None
+
+    def _wanted(self) -> list[tuple[Path, Callable[[RunReport], str], bool]]:
+        table = (
+            (self.junit, junit.text, False),
+            (self.html, html.text, False),
+            (self.summary, markdown.text, True),
+        )
+        return [(path, draw, append) for path, draw, append in table if path]
+
+    def require_writable(self) -> None:
+        """Make the directories and try the files before the work starts. Raises `UsageError`.
+
+        A report that cannot be written after half an hour of work helps nobody.
+        """
+        for path, _, _ in self._wanted():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("a"):
+                    pass
+            except OSError as error:
+                raise UsageError(
+                    f"{path} cannot be written",
+                    why=error.strerror or str(error),
+                    next_step="name another file",
+                ) from error
+
+    def write(self, report: RunReport) -> None:
+        """Write every file that is wanted. Raises `WriteFailed` after the others have been tried."""
+        failed: list[tuple[Path, OSError]] = []
+        for path, draw, append in self._wanted():
+            text = draw(report)
+            try:
+                if append:
+                    with path.open("a", encoding="utf-8") as file:
+                        file.write(text)
+                else:
+                    _replace(path, text)
+            except OSError as error:
+                failed.append((path, error))
+        if failed:
+            where, cause = failed[0]
+            raise WriteFailed(
+                f"the report {where} could not be written",
+                why=cause.strerror or str(cause),
+                next_step="free space or correct the permissions; the results stand above",
+            ) from cause
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""A listener that writes down the steps it hears of and passes them on.
+
+It is what turns progress into the timings of a report; it neither draws nor decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from labctl.progress import Progress, Step
+from labctl.report.model import StepRecord
+
+
+class Recorder:
+    """A `labctl.progress.Progress` in front of another one."""
+
+    def __init__(self, listener: Progress) -> None:
+        self._listener = listener
+        self._records: list[StepRecord] = []
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Open a step with the other listener, and keep its title, result and seconds when it ends."""
+        started = time.monotonic()
+        heard = _Heard()
+        ok = False
+        try:
+            with self._listener.step(title) as shown:
+                heard.shown = shown
+                yield heard
+            ok = True
+        finally:
+            self._records.append(StepRecord(title, time.monotonic() - started, ok, heard.outcome))
+
+    def say(self, text: str) -> None:
+        """Pass the remark on."""
+        self._listener.say(text)
+
+    def take(self) -> tuple[StepRecord, ...]:
+        """The steps since the last call, in the order in which they ended."""
+        taken, self._records = tuple(self._records), []
+        return taken
+
+
+class _Heard:
+    """One step: what is said of it goes to the other listener, its result is kept as well."""
+
+    shown: Step
+    outcome = ""
+
+    def note(self, text: str) -> None:
+        """Pass the live remark on."""
+        self.shown.note(text)
+
+    def result(self, text: str) -> None:
+        """Keep the result and pass it on."""
+        self.outcome = text
+        self.shown.result(text)

@@ -1,0 +1,108 @@
+"""The report for a terminal: a table of phases, and in full only what is not as it should be.
+
+Everything is said in words as well as in colour, and fits into a log without a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.report.model import Outcome, RunReport, all_checks, totals, verdict
+
+STYLES = {
+    Status.PASS: "green",
+    Status.FAIL: "red",
+    Status.ERROR: "magenta",
+    Status.SKIP: "yellow",
+    Outcome.OK: "green",
+    Outcome.FAILED: "red",
+    Outcome.BROKEN: "magenta",
+    Outcome.SKIPPED: "yellow",
+}
+
+
+def report(report: RunReport) -> RenderableType:
+    """The whole run: phases, labs, what did not hold and why, the verdict."""
+    parts: list[RenderableType] = [_phases(report)]
+    parts += _troubles("proof", report.proof)
+    if report.run:
+        parts.append(labs(report.run))
+    for phase in report.phases:
+        if phase.failure:
+            parts.append(
+                _failure(phase.name, [phase.failure.what, phase.failure.why, phase.failure.next_step])
+            )
+    if report.bundle:
+        parts.append(Text(f"what was collected: {report.bundle}"))
+    if report.kept:
+        parts.append(Text(f"the cluster still runs; `labctl down {report.cluster}` deletes it"))
+    parts.append(Text(verdict(report), style="bold green" if report.passed else "bold red"))
+    return Group(*parts)
+
+
+def labs(run: RunResult) -> RenderableType:
+    """The labs of a run as a table; below it, each check that is not PASS, with expected, actual and hint."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("lab", "result", "checks"):
+        table.add_column(column, overflow="fold")
+    table.add_column("seconds", justify="right")
+    for lab in run.labs:
+        table.add_row(
+            escape(f"{lab.number:02d} {lab.title}"),
+            _word(lab.status),
+            totals(lab.checks),
+            f"{lab.seconds:.1f}",
+        )
+    parts: list[RenderableType] = [table]
+    for lab in run.labs:
+        parts += _lab_troubles(lab)
+    parts.append(Text(f"{len(run.labs)} lab(s), {totals(all_checks(run))}, {run.seconds:.1f} s"))
+    return Group(*parts)
+
+
+def _phases(report: RunReport) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("phase")
+    table.add_column("outcome")
+    table.add_column("seconds", justify="right")
+    table.add_column("", overflow="fold")
+    for phase in report.phases:
+        table.add_row(phase.name, _word(phase.outcome), f"{phase.seconds:.1f}", escape(phase.said))
+    return table
+
+
+def _lab_troubles(lab: LabResult) -> list[RenderableType]:
+    if lab.reason:
+        return [Text(f"{lab.number:02d} {lab.slug}: {lab.status}: {lab.reason}", style=STYLES[lab.status])]
+    return _troubles(f"{lab.number:02d} {lab.slug}", lab.checks)
+
+
+def _troubles(where: str, checks: Iterable[CheckResult]) -> list[RenderableType]:
+    return [_check(where, check) for check in checks if check.status is not Status.PASS]
+
+
+def _check(where: str, check: CheckResult) -> Text:
+    lines = Text(f"{where}: {check.status}: {check.title}", style=STYLES[check.status])
+    for name in ("expected", "actual", "hint"):
+        value = getattr(check, name)
+        if value:
+            lines.append(f"\n  {name}: {value}", style="default")
+    return lines
+
+
+def _failure(where: str, lines: Iterable[str]) -> Text:
+    what, *rest = [line for line in lines if line]
+    shown = Text(f"{where}: {what}", style="red")
+    for line in rest:
+        shown.append(f"\n  {line}", style="default")
+    return shown
+
+
+def _word(status: Status | Outcome) -> Text:
+    return Text(str(status), style=STYLES[status])
