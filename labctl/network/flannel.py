@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from labctl.network.base import Document, NodeFacts, Workload, container, edit, pod_spec
+from labctl.network.base import Document, NetworkPlugin, NodeFacts, Workload, container, edit, pod_spec
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 CONFIGURED = "/etc/cni/net.d/10-flannel.conflist"
@@ -30,7 +30,7 @@ exit 1
 """Runs in flannel's container as it starts; two minutes at most, then the kubelet starts it anew."""
 
 
-class Flannel:
+class Flannel(NetworkPlugin):
     """The plugin. It enforces nothing: every pod reaches every pod."""
 
     name = "flannel"

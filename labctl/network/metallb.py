@@ -12,14 +12,14 @@ import secrets
 
 import yaml
 
-from labctl.network.base import Document, Workload, container, edit, pod_spec
+from labctl.network.base import Document, LoadBalancer, Workload, container, edit, pod_spec
 from labctl.network.pool import Pool
 
 NAMESPACE = "metallb-system"
 POOL_NAME = "labctl"
 
 
-class MetalLB:
+class MetalLB(LoadBalancer):
     """The load balancer."""
 
     name = "metallb"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from labctl.network.base import NodeFacts, Workload
+from labctl.network.base import LoadBalancer, NetworkPlugin, NodeFacts, Workload
 from labctl.network.pool import Pool
 
 
-class NoPlugin:
+class NoPlugin(NetworkPlugin):
     """Nodes without a pod network; they stay NotReady until somebody installs one."""
 
     name = "none"
@@ -28,7 +28,7 @@ class NoPlugin:
         return ""
 
 
-class NoLoadBalancer:
+class NoLoadBalancer(LoadBalancer):
     """Services of type LoadBalancer wait for an address for ever."""
 
     name = "none"

@@ -1,0 +1,108 @@
+"""Why something in the cluster is not ready yet, in a few words.
+
+Reads the API's objects and says what a person would look for: the container that waits and its
+reason, the pod that no node takes, the node's own complaint. It also knows which reasons do not
+pass by themselves. It asks the API server nothing; it is given what was read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LASTING = frozenset(
+    {"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
+)
+"""Reasons that stay until somebody changes something."""
+
+SLOW = frozenset({"CrashLoopBackOff"})
+"""Reasons that may pass: a program can fail until what it needs is there."""
+
+_WORDS = 160
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is wrong in words; ``lasting`` is the reason that will not pass by itself, or ''."""
+
+    text: str
+    lasting: str = ""
+
+
+def pods(listed: Sequence[Any]) -> Seen:
+    """Why these pods are not all ready: the most common reason first, each with one pod's name."""
+    reasons = [(one.metadata.name, _pod(one)) for one in listed if not pod_is_ready(one)]
+    if not reasons:
+        return Seen("")
+    counted = Counter(text for _, (text, _) in reasons)
+    parts = []
+    for text, count in counted.most_common(3):
+        name = next(name for name, (other, _) in reasons if other == text)
+        parts.append(f"{text} (pod {name}{f' and {count - 1} more' if count > 1 else ''})")
+    lasting = next((reason for _, (_, reason) in reasons if reason in LASTING | SLOW), "")
+    return Seen("; ".join(parts), lasting)
+
+
+def pod_is_ready(pod: Any) -> bool:
+    """Whether the pod's Ready condition holds."""
+    return condition(pod, "Ready") == "True"
+
+
+def condition(thing: Any, kind: str) -> str:
+    """The status of a condition ("True", "False", "Unknown"), or '' where there is none of that type."""
+    for one in (thing.status.conditions if thing.status else None) or ():
+        if one.type == kind:
+            return str(one.status)
+    return ""
+
+
+def node(thing: Any) -> str:
+    """Why a node is not Ready, in its own words; '' when it is."""
+    for one in (thing.status.conditions if thing.status else None) or ():
+        if one.type == "Ready":
+            return "" if one.status == "True" else _short(one.message or one.reason or "not ready")
+    return "has not reported yet"
+
+
+def summary(names: Iterable[str]) -> str:
+    """A few names and how many more."""
+    listed = list(names)
+    shown = ", ".join(listed[:3])
+    return shown + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def _pod(pod: Any) -> tuple[str, str]:
+    """The words and the bare reason."""
+    if pod.metadata.deletion_timestamp:
+        return "is being deleted", ""
+    status = pod.status
+    for one in [*(status.init_container_statuses or ()), *(status.container_statuses or ())]:
+        state = one.state
+        if state and state.waiting and state.waiting.reason not in {None, "PodInitializing"}:
+            return _waiting(one, str(state.waiting.reason)), str(state.waiting.reason)
+        if state and state.terminated and state.terminated.exit_code:
+            return f"container {one.name} ended with exit code {state.terminated.exit_code}", ""
+    for one in status.conditions or ():
+        if one.type == "PodScheduled" and one.status == "False":
+            return _short(f"no node takes it: {one.message or one.reason}"), ""
+    if status.phase == "Failed":
+        return _short(f"failed: {status.message or status.reason or 'no reason given'}"), ""
+    return {"Running": "runs, not ready yet", "Pending": "starting"}.get(
+        str(status.phase), str(status.phase)
+    ), ""
+
+
+def _waiting(container: Any, reason: str) -> str:
+    if "Image" in reason:
+        return f"{reason}: {container.image}"
+    last = container.last_state.terminated if container.last_state else None
+    if last and last.exit_code is not None:
+        return f"{reason}: {container.name}, last exit code {last.exit_code}"
+    return reason
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _WORDS else line[: _WORDS - 3] + "..."

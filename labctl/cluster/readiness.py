@@ -1,0 +1,207 @@
+"""The readiness ladder: what must be true of a cluster, rung by rung, before it is proven.
+
+Each rung says what it waits for and why it is not there yet, asks docker first when the API
+server is silent, and gives up early on what will not come. A time-out is a failure here:
+kind's own waiting reports success after one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.cluster import explain
+from labctl.cluster.running import RunningCluster, require_nodes
+from labctl.cluster.spec import ClusterSpec
+from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, LabctlError
+from labctl.kube import Kube
+from labctl.network import registry
+from labctl.network.base import Workload
+from labctl.progress import Progress
+from labctl.tools.docker import Docker
+from labctl.waiting import Deadline, Hopeless, NotYet, until
+
+PATIENCE_SECONDS = 15.0
+"""How long a lasting reason must be seen without a break before we give up on it."""
+CRASH_PATIENCE_SECONDS = 60.0
+"""The same for a program that keeps failing: it may only wait for something else."""
+GONE_PATIENCE_SECONDS = 10.0
+"""The same for a workload that does not exist, after it was applied."""
+
+COREDNS = Workload("Deployment", "kube-system", "coredns")
+
+NEXT = "`labctl kubectl -- get pods -A` shows all pods; the bundle holds their logs"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One thing to wait for. ``look`` returns what holds, or raises `NotYet` or `Hopeless`."""
+
+    name: str
+    title: str
+    look: Callable[[], str]
+
+
+def ladder(spec: ClusterSpec, kube: Kube) -> tuple[Rung, ...]:
+    """The rungs for a cluster of this spec, in the order in which they come true."""
+    plugin, balancer = registry.PLUGINS[spec.cni], registry.LOAD_BALANCERS[spec.load_balancer]
+    api = Rung("api", "API server", lambda: _api(kube))
+    present = Rung("nodes", f"{spec.nodes} node(s) registered", lambda: _nodes(kube, spec, ready=False))
+    if not plugin.upstream:
+        return (api, present)
+    return (
+        api,
+        Rung("cni", f"CNI {plugin.name}", lambda: _workloads(kube, plugin.ready_when)),
+        Rung("nodes", f"{spec.nodes} node(s) Ready", lambda: _nodes(kube, spec, ready=True)),
+        Rung("dns", "CoreDNS", lambda: _workloads(kube, (COREDNS,))),
+        *(
+            [Rung("lb", f"load balancer {balancer.name}", lambda: _workloads(kube, balancer.ready_when))]
+            if balancer.upstream
+            else []
+        ),
+    )
+
+
+def climb(
+    rungs: Sequence[Rung],
+    cluster: RunningCluster,
+    progress: Progress,
+    deadline: Deadline,
+    *,
+    docker: Docker | None = None,
+) -> None:
+    """Wait for each rung in turn.
+
+    Raises `InfrastructureError` for a rung that cannot come true, `DeadlineExceeded` with the last
+    observation, `NodeDown` when a node's container stopped meanwhile.
+    """
+    for rung in rungs:
+        patience = _Patience()
+        look = _asking_docker(rung, cluster, patience, docker)
+        with progress.step(rung.title) as step:
+            seen = until(
+                look,
+                what=rung.title,
+                within=deadline.left(),
+                on_wait=step.note,
+                hopeless=_giving_up(rung),
+                next_step=NEXT,
+            )
+            step.result(seen)
+
+
+def _giving_up(rung: Rung) -> Callable[[str], LabctlError]:
+    return lambda reason: InfrastructureError(
+        f"{rung.title} will not become ready", why=reason, next_step=NEXT
+    )
+
+
+def _asking_docker(
+    rung: Rung, cluster: RunningCluster, patience: _Patience, docker: Docker | None
+) -> Callable[[], str]:
+    def look() -> str:
+        try:
+            return rung.look()
+        except _Lasting as seen:
+            patience.lose(seen.reason, seen.seconds, str(seen))
+            raise NotYet(str(seen)) from seen
+        except NotYet:
+            patience.regain()
+            raise
+        except (ApiUnreachable, ApiRefused) as silent:
+            require_nodes(cluster, docker=docker)
+            raise NotYet(silent.why or silent.what) from silent
+
+    return look
+
+
+class _Lasting(Exception):
+    """What is seen will probably not pass; ``seconds`` is how long it may still be looked at."""
+
+    def __init__(self, text: str, reason: str, seconds: float) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.seconds = seconds
+
+
+class _Patience:
+    """Turns a lasting reason into `Hopeless` once it was seen without a break for its time."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def lose(self, reason: str, seconds: float, text: str) -> None:
+        """The reason is there (still)."""
+        now = time.monotonic()
+        self._since = {reason: self._since.get(reason, now)}
+        if now - self._since[reason] >= seconds:
+            raise Hopeless(text)
+
+    def regain(self) -> None:
+        """It is not there."""
+        self._since = {}
+
+
+def _api(kube: Kube) -> str:
+    kube.raw_get("/readyz", timeout=5.0)
+    return kube.version()
+
+
+def _nodes(kube: Kube, spec: ClusterSpec, *, ready: bool) -> str:
+    with kube.translated("list the nodes"):
+        listed: list[Any] = kube.core.list_node().items
+    complaints = {str(one.metadata.name): explain.node(one) for one in listed} if ready else {}
+    bad = {name: text for name, text in sorted(complaints.items()) if text}
+    there = len(listed) - len(bad)
+    word = "Ready" if ready else "registered"
+    if there < spec.nodes:
+        missing = sorted(set(spec.node_names()) - {str(one.metadata.name) for one in listed})
+        why = [f"{name}: {text}" for name, text in list(bad.items())[:2]]
+        why += [f"not registered: {explain.summary(missing)}"] if missing else []
+        raise NotYet(f"{there}/{spec.nodes} {word}: {'; '.join(why)}")
+    return f"{there}/{spec.nodes} {word}"
+
+
+def _workloads(kube: Kube, workloads: Sequence[Workload]) -> str:
+    return ", ".join(workload(kube, one) for one in workloads)
+
+
+def workload(kube: Kube, wanted: Workload) -> str:
+    """ "3/3 ready" of a DaemonSet or Deployment whose newest version is out; else raises what is missing."""
+    found: Any
+    try:
+        with kube.translated(f"read {wanted}"):
+            if wanted.kind == "DaemonSet":
+                found = kube.apps.read_namespaced_daemon_set(name=wanted.name, namespace=wanted.namespace)
+                status = found.status
+                total, ready = status.desired_number_scheduled or 0, status.number_ready or 0
+                updated = status.updated_number_scheduled or 0
+            else:
+                found = kube.apps.read_namespaced_deployment(name=wanted.name, namespace=wanted.namespace)
+                status = found.status
+                total, ready = found.spec.replicas or 0, status.ready_replicas or 0
+                updated = status.updated_replicas or 0
+    except ApiRefused as refused:
+        if refused.status == 404:
+            raise _Lasting(f"{wanted} does not exist", "gone", GONE_PATIENCE_SECONDS) from refused
+        raise
+    observed = (status.observed_generation or 0) >= (found.metadata.generation or 0)
+    if observed and total and ready >= total and updated >= total:
+        return f"{ready}/{total} ready"
+    seen = _why(kube, wanted, found.spec.selector.match_labels or {})
+    text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
+    if seen.lasting:
+        slow = seen.lasting in explain.SLOW
+        raise _Lasting(text, seen.lasting, CRASH_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
+    raise NotYet(text)
+
+
+def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> explain.Seen:
+    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    with kube.translated(f"list the pods of {wanted}"):
+        listed: list[Any] = kube.core.list_namespaced_pod(
+            namespace=wanted.namespace, label_selector=selector
+        ).items
+    return explain.pods(listed)
