@@ -9,6 +9,7 @@ What a failure means is not decided here: see labctl.tools.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -73,20 +74,19 @@ def run(
     the program is ended and `Interrupted` raised.
     """
     started = time.monotonic()
-    child = _start(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env, cwd=cwd)
     out: list[str] = []
     err: list[str] = []
-    readers = [
-        threading.Thread(target=_drain, args=(child.stdout, out, on_line), daemon=True),
-        threading.Thread(target=_drain, args=(child.stderr, err, on_line), daemon=True),
-    ]
-    if stdin is not None:
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        readers.append(threading.Thread(target=_feed, args=(child.stdin, data), daemon=True))
-    for reader in readers:
-        reader.start()
+    readers: list[threading.Thread] = []
     timed_out = False
-    try:
+    child = _start(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env, cwd=cwd)
+    try:  # from here on an interrupt may come at any moment, and the program must not stay behind
+        readers.append(threading.Thread(target=_drain, args=(child.stdout, out, on_line), daemon=True))
+        readers.append(threading.Thread(target=_drain, args=(child.stderr, err, on_line), daemon=True))
+        if stdin is not None:
+            data = stdin.encode() if isinstance(stdin, str) else stdin
+            readers.append(threading.Thread(target=_feed, args=(child.stdin, data), daemon=True))
+        for reader in readers:
+            reader.start()
         _wait(child, timeout, cancel)
     except subprocess.TimeoutExpired:
         timed_out = True
@@ -94,6 +94,7 @@ def run(
         if child.poll() is None:
             end(child)
         _collect(readers, out, err)
+        _close_unread(child, readers)
     stdout, stderr = "".join(out), "".join(err)
     if timed_out:
         raise CommandTimedOut(argv, timeout, stdout, stderr)
@@ -220,6 +221,13 @@ def _collect(readers: Sequence[threading.Thread], out: list[str], err: list[str]
         while reader.is_alive() and len(out) + len(err) != before:
             before = len(out) + len(err)
             reader.join(timeout=1.0)
+
+
+def _close_unread(child: subprocess.Popen[bytes], readers: Sequence[threading.Thread]) -> None:
+    """Close the pipes whose thread an interrupt kept from starting; a thread closes its own."""
+    for stream, reader in itertools.zip_longest((child.stdout, child.stderr, child.stdin), readers):
+        if stream is not None and (reader is None or reader.ident is None):
+            stream.close()
 
 
 def _feed(stream: IO[bytes] | None, data: bytes) -> None:
