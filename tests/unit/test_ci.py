@@ -1,0 +1,208 @@
+"""Every way a CI run can end, with stand-ins for the phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from labctl.ci.run import Keep, Run
+from labctl.cli.main import Terminated
+from labctl.errors import CleanupIncomplete, DockerUnreachable, InfrastructureError, ProofFailed
+from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.progress import Progress, Quiet
+from labctl.report.model import Outcome, RunReport
+
+GOOD = CheckResult("c", "It holds", Status.PASS)
+BAD = CheckResult("c", "It holds", Status.FAIL, "yes", "no")
+
+
+def lab(number: int, check: CheckResult = GOOD) -> LabResult:
+    return LabResult(number, "topic", "Topic", check.status, (check,))
+
+
+@dataclass
+class FakeStages:
+    """Does nothing, remembers what it was asked for, and raises where it is told to."""
+
+    cluster: str = "three-nodes"
+    raises: dict[str, BaseException] = field(default_factory=dict)
+    made: bool = True
+    proofs: tuple[CheckResult, ...] = (GOOD,)
+    results: tuple[LabResult, ...] = (lab(9), lab(10))
+    asked: list[str] = field(default_factory=list)
+
+    def _ask(self, name: str) -> None:
+        self.asked.append(name)
+        if name in self.raises:
+            raise self.raises[name]
+
+    def doctor(self) -> str:
+        self._ask("doctor")
+        return "18 checks"
+
+    def up(self, progress: Progress) -> bool:
+        with progress.step("Nodes") as step:
+            self._ask("up")
+            step.result("3 nodes")
+        return self.made
+
+    def proof(self, progress: Progress) -> tuple[CheckResult, ...]:
+        self._ask("proof")
+        return self.proofs
+
+    def labs(self, progress: Progress, on_result: Callable[[LabResult], None]) -> RunResult:
+        self.asked.append("labs")
+        for one in self.results:
+            if "labs" in self.raises and one is self.results[-1]:
+                raise self.raises["labs"]
+            on_result(one)
+        return RunResult(self.cluster, "nonce", "v1.37.2", self.results)
+
+    def collect(self, reason: str) -> str:
+        self._ask("collect")
+        return "/state/bundle"
+
+    def down(self, progress: Progress) -> None:
+        self._ask("down")
+
+    def facts(self) -> dict[str, str]:
+        return {"kubernetes": "v1.37.2"}
+
+
+def go(stages: FakeStages, *, keep: Keep = "never", with_labs: bool = True) -> RunReport:
+    return Run(stages, Quiet(), keep=keep, with_labs=with_labs).go()
+
+
+def outcomes(report: RunReport) -> str:
+    return " ".join(f"{phase.name}={phase.outcome}" for phase in report.phases)
+
+
+def test_a_good_run() -> None:
+    stages = FakeStages()
+    report = go(stages)
+    assert stages.asked == ["doctor", "up", "proof", "labs", "down"]
+    assert outcomes(report) == "doctor=ok up=ok proof=ok labs=ok down=ok"
+    assert (report.exit_code, report.kept, report.bundle) == (0, False, "")
+    assert [(step.title, step.result) for step in report.phases[1].steps] == [("Nodes", "3 nodes")]
+
+
+def test_a_machine_that_is_not_ready_starts_nothing() -> None:
+    stages = FakeStages(raises={"doctor": DockerUnreachable("no docker")})
+    report = go(stages)
+    assert stages.asked == ["doctor", "collect"]
+    assert outcomes(report) == "doctor=broken up=skipped proof=skipped labs=skipped down=skipped"
+    assert report.exit_code == 3
+
+
+def test_a_failed_lab_is_1_collected_before_the_cluster_goes() -> None:
+    stages = FakeStages(results=(lab(9), lab(10, BAD)))
+    report = go(stages)
+    assert stages.asked[-2:] == ["collect", "down"]
+    assert (report.exit_code, report.bundle, report.kept) == (1, "/state/bundle", False)
+    assert outcomes(report).endswith("labs=failed down=ok")
+
+
+@pytest.mark.parametrize("proofs", [(GOOD, BAD), (), (CheckResult("c", "x", Status.SKIP),)])
+def test_a_network_that_is_not_proven_is_4_and_no_lab_runs(proofs: tuple[CheckResult, ...]) -> None:
+    stages = FakeStages(proofs=proofs)
+    report = go(stages)
+    assert "labs" not in stages.asked
+    assert report.exit_code == 4
+    assert "collect" in stages.asked
+
+
+def test_a_proof_that_has_no_meaning_here_is_no_failure() -> None:
+    assert go(FakeStages(proofs=(GOOD, CheckResult("lb", "x", Status.SKIP)))).exit_code == 0
+
+
+@pytest.mark.parametrize("phase", ["up", "proof", "labs"])
+def test_broken_infrastructure_is_4_and_never_1(phase: str) -> None:
+    stages = FakeStages(raises={phase: InfrastructureError("broken")})
+    report = go(stages)
+    assert report.exit_code == 4
+    assert "collect" in stages.asked
+    assert f"{phase}=broken" in outcomes(report)
+    assert ("down" in stages.asked) == (phase != "up")  # a bring-up that failed has cleaned up by itself
+
+
+@pytest.mark.parametrize(
+    ("keep", "check", "kept"),
+    [
+        ("never", GOOD, False),
+        ("never", BAD, False),
+        ("on-failure", GOOD, False),
+        ("on-failure", BAD, True),
+        ("always", GOOD, True),
+        ("always", BAD, True),
+    ],
+)
+def test_keep(keep: Keep, check: CheckResult, kept: bool) -> None:
+    stages = FakeStages(results=(lab(9, check),))
+    assert go(stages, keep=keep).kept is kept
+    assert ("down" not in stages.asked) is kept
+
+
+def test_a_cluster_that_ran_before_is_left_as_it_was() -> None:
+    stages = FakeStages(made=False)
+    report = go(stages)
+    assert "down" not in stages.asked
+    assert (report.exit_code, report.kept) == (0, True)
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated("terminated"), 143)])
+@pytest.mark.parametrize("phase", ["up", "proof", "labs"])
+def test_an_interrupt_cleans_up_and_still_reports(stop: BaseException, code: int, phase: str) -> None:
+    stages = FakeStages(raises={phase: stop})
+    report = go(stages, keep="on-failure")
+    assert report.exit_code == code
+    assert "collect" not in stages.asked
+    assert report.kept is False
+    assert ("down" in stages.asked) == (phase != "up")
+
+
+def test_an_interrupt_keeps_the_results_of_the_labs_that_ended() -> None:
+    report = go(FakeStages(raises={"labs": KeyboardInterrupt()}))
+    assert report.run is not None
+    assert [one.number for one in report.run.labs] == [9]
+    assert report.exit_code == 130
+
+
+def test_an_interrupt_while_collecting_still_cleans_up() -> None:
+    stages = FakeStages(results=(lab(9, BAD),), raises={"collect": KeyboardInterrupt()})
+    assert go(stages).exit_code == 1
+    assert stages.asked[-1] == "down"
+
+
+def test_a_bundle_that_cannot_be_made_does_not_hide_the_failure() -> None:
+    stages = FakeStages(results=(lab(9, BAD),), raises={"collect": ProofFailed("disk full")})
+    report = go(stages)
+    assert (report.exit_code, report.bundle) == (1, "")
+    assert stages.asked[-1] == "down"
+
+
+def test_what_could_not_be_removed_is_8() -> None:
+    report = go(FakeStages(raises={"down": CleanupIncomplete("left", leftovers=["container x"])}))
+    assert (report.exit_code, report.kept) == (8, True)
+
+
+def test_an_exception_that_nobody_foresaw_is_a_bug_and_still_cleans_up() -> None:
+    stages = FakeStages(raises={"labs": ZeroDivisionError("oops")})
+    report = go(stages)
+    assert report.exit_code == 70
+    failure = report.phases[3].failure
+    assert failure is not None
+    assert "ZeroDivisionError" in failure.details
+    assert stages.asked[-1] == "down"
+
+
+def test_without_labs_the_proof_alone_counts() -> None:
+    report = go(FakeStages(), with_labs=False)
+    assert report.exit_code == 0
+    assert report.phases[3].outcome is Outcome.SKIPPED
+
+
+def test_labs_of_which_none_looked_at_anything_are_9() -> None:
+    skipped = CheckResult("c", "It holds", Status.SKIP)
+    assert go(FakeStages(results=(lab(9, skipped),))).exit_code == 9
