@@ -45,9 +45,14 @@ def needs_options(command: Command) -> Command:
     return command
 
 
+skip_option = click.option(
+    "--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check (repeatable)."
+)
+
+
 @click.command()
 @needs_options
-@click.option("--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check (repeatable).")
+@skip_option
 @output_option
 @click.pass_obj
 def doctor(console: Console, control_planes: int, workers: int, source: Source, skip: Sequence[str]) -> int:
@@ -77,10 +82,17 @@ def host() -> None:
 @click.option(
     "--build", is_flag=True, help="Also what a node image build needs, even where a registry answers."
 )
+@skip_option
 @output_option
 @click.pass_obj
 def prepare(
-    console: Console, control_planes: int, workers: int, source: Source, yes: bool, build: bool
+    console: Console,
+    control_planes: int,
+    workers: int,
+    source: Source,
+    yes: bool,
+    build: bool,
+    skip: Sequence[str],
 ) -> None:
     """Bring what this machine lacks: docker, kernel limits, kind, what a node image build needs.
 
@@ -102,7 +114,7 @@ def prepare(
                 next_step="confirm, or give --yes to change without asking",
             )
         preparing.apply(changes, console)
-    failed = [finding for finding in checks.examine(needs) if finding.failed]
+    failed = [finding for finding in checks.examine(needs, skip=skip) if finding.failed]
     if failed:
         raise checks.failure(failed)
     console.data(
