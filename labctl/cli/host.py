@@ -102,6 +102,7 @@ def prepare(
     from labctl.host import doctor as checks
     from labctl.host import prepare as preparing
 
+    checks.demand_known(skip)
     needs = _needs(control_planes, workers, source)
     changes = preparing.plan(needs, build=build)
     if changes:

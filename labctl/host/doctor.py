@@ -55,12 +55,7 @@ def examine(
 
     Never raises for what a check finds; `UsageError` for an id in ``skip`` that does not exist.
     """
-    unknown = sorted(set(skip) - {check.id for check in CHECKS})
-    if unknown:
-        raise UsageError(
-            f"there is no check {', '.join(unknown)}",
-            next_step=f"the checks are: {', '.join(check.id for check in CHECKS)}",
-        )
+    demand_known(skip)
     checkup = Checkup(needs, docker or Docker(), machine or Machine())
     return tuple(_make(check, checkup) for check in CHECKS if check.id not in skip)
 
@@ -77,6 +72,16 @@ def require(
     if failed:
         raise failure(failed)
     return findings
+
+
+def demand_known(ids: Sequence[str]) -> None:
+    """Raise `UsageError` with the list of all checks when one of ``ids`` is none of them."""
+    unknown = sorted(set(ids) - {check.id for check in CHECKS})
+    if unknown:
+        raise UsageError(
+            f"there is no check {', '.join(unknown)}",
+            next_step=f"the checks are: {', '.join(check.id for check in CHECKS)}",
+        )
 
 
 def failure(failed: Sequence[Finding]) -> HostError:

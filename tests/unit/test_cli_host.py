@@ -11,7 +11,7 @@ import pytest
 
 from labctl.cli.main import cli
 from labctl.console import Console
-from labctl.errors import DockerUnreachable, HostError
+from labctl.errors import DockerUnreachable, HostError, UsageError
 from labctl.host import daemon, doctor, prepare
 from labctl.host.finding import Finding, Needs
 from labctl.host.prepare import Change
@@ -144,6 +144,14 @@ def test_prepare_fails_with_what_it_could_not_cure(findings: list[Finding], made
     with pytest.raises(DockerUnreachable) as caught:
         Run("host", "prepare", "--yes")
     assert caught.value.exit_code == 3
+
+
+def test_prepare_changes_nothing_when_asked_to_skip_what_does_not_exist(
+    findings: list[Finding], made: list[str]
+) -> None:
+    with pytest.raises(UsageError):
+        Run("host", "prepare", "--yes", "--skip-check", "dokcer")
+    assert made == []
 
 
 @pytest.mark.parametrize("stopped", [None, 42])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from labctl import process
-from labctl.errors import CommandFailed, CommandTimedOut, ToolMissing
+from labctl.errors import CommandFailed, CommandTimedOut, Interrupted, ToolMissing
 from labctl.waiting import NotYet, until
 
 
@@ -112,6 +112,27 @@ def test_an_interrupt_ends_the_program_first() -> None:
     with pytest.raises(KeyboardInterrupt):
         sh("echo $$; exec sleep 60", timeout=60, on_line=heard)
     until(lambda: gone(pids[0]), what="gone", within=1, every=0.02)
+
+
+def test_a_run_in_a_thread_can_be_cancelled() -> None:
+    cancel = threading.Event()
+    pids: list[int] = []
+
+    def heard(line: str) -> None:
+        pids.append(int(line))
+        cancel.set()
+
+    started = time.monotonic()
+    with pytest.raises(Interrupted):
+        sh("echo $$; exec sleep 60", timeout=60, on_line=heard, cancel=cancel)
+    assert time.monotonic() - started < 5
+    until(lambda: gone(pids[0]), what="gone", within=5, every=0.02)
+
+
+def test_a_run_that_could_be_cancelled_still_times_out() -> None:
+    with pytest.raises(CommandTimedOut):
+        sh("exec sleep 60", timeout=0.3, cancel=threading.Event())
+    assert sh("echo x", cancel=threading.Event()).stdout == "x\n"
 
 
 def test_a_grandchild_that_keeps_the_pipes_open_does_not_hold_us() -> None:
