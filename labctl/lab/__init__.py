@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from labctl.lab.api import Experiment as Experiment
     from labctl.lab.api import Holds as Holds
     from labctl.lab.api import Lab as Lab
+    from labctl.lab.api import Unmet as Unmet
     from labctl.lab.api import expect as expect
     from labctl.lab.api import holds as holds
     from labctl.lab.conditions import gone as gone
@@ -39,7 +40,7 @@ _HOME = {
     "frozen": "labctl.lab.probes",
     "outside_server": "labctl.lab.outside",
     **dict.fromkeys(
-        ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "expect", "holds"), "labctl.lab.api"
+        ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "Unmet", "expect", "holds"), "labctl.lab.api"
     ),
     **dict.fromkeys(("gone", "ready", "ready_pods"), "labctl.lab.conditions"),
     **dict.fromkeys(

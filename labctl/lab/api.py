@@ -48,6 +48,10 @@ class CheckFailed(NotYet):
         self.expected = expected
 
 
+class Unmet(Exception):
+    """Raised in an experiment before it acts: the cluster lacks what it needs; the text says what."""
+
+
 def expect(holds: bool, *, seen: object, expected: object = "") -> None:
     """Go on if ``holds``, else raise `CheckFailed` that says what was ``seen`` and, unless the check's
     title says it already, what was ``expected``."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from labctl.errors import ApiRefused, InfrastructureError
 from labctl.kube import Kube
-from labctl.lab.api import CheckFailed
+from labctl.lab.api import CheckFailed, Unmet
 from labctl.lab.calls import LabApi
 from labctl.lab.labels import LAB, NONCE, RUN
 from labctl.lab.outside import OutsideProbe
@@ -161,6 +161,14 @@ class Cluster:
                 next_step='say needs=["node access"] in the lab',
             )
         return NodeProbe(self.docker, container)
+
+    def shared_directory(self) -> str:
+        """A directory that is one and the same on every worker, by its path there. Raises `Unmet` without one."""
+        mounts = [self.node(name).mounts() for name in self.workers] if self.docker else []
+        for path, source in mounts[0].items() if len(mounts) > 1 else ():
+            if all(each.get(path) == source for each in mounts):
+                return path
+        raise Unmet("needs a directory that two workers share, this cluster has none")
 
     # --- objects of this lab
 

@@ -83,12 +83,14 @@ def make(k8s: Cluster, step: Step) -> None:
     )
 
 
-def remove(kube: Kube, owned: Owned, step: Step, *, within: float = REMOVAL_SECONDS) -> int:
+def remove(kube: Kube, owned: Owned, step: Step, *, within: float | None = None) -> int:
     """Delete the lab's namespaces and whatever else carries its label, and wait until all of it is gone.
 
     Returns how many objects were deleted (a namespace counts once). Raises `Conflict` for a namespace that
-    is not the lab's, `CleanupIncomplete` after ``within`` seconds, with what holds each namespace.
+    is not the lab's, `CleanupIncomplete` after ``within`` seconds (None: `REMOVAL_SECONDS`), with what
+    holds each namespace.
     """
+    within = REMOVAL_SECONDS if within is None else within
     with kube.translated(f"remove what lab {owned.lab} made"):
         doomed = _namespaces(kube, owned)
         for namespace in doomed:

@@ -147,7 +147,11 @@ def _breaks(
     with _shown(runner, file, title) as outcome:
         _turned(broken, k8s)
         seen = settle(broken, k8s, within=min(broken.within, STAY_SECONDS))
-        outcome.append(_must_fail(name, title, broken, seen, file, started))
+        result = _must_fail(name, title, broken, seen, file, started)
+        if seen.by_control:
+            # A fault in the control says nothing about what the check itself would notice.
+            result = replace(result, status=Status.FAIL, actual=f"only its control fails: {seen.actual}")
+        outcome.append(result)
     return outcome[0]
 
 

@@ -41,7 +41,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class LabResult:
-    """One lab. ``reason`` says why it is ERROR or SKIP as a whole, ``leftovers`` what could not be removed."""
+    """One lab. ``reason`` says why all of it is ERROR or SKIP, ``leftovers`` what could not be removed."""
 
     number: int
     slug: str

@@ -15,7 +15,7 @@ from labctl.cluster.running import RunningCluster
 from labctl.errors import ApiRefused, CleanupIncomplete, Conflict, InfrastructureError, LabctlError
 from labctl.kube import Kube
 from labctl.lab import namespaces, verdict
-from labctl.lab.api import Check, Condition, Holds, Lab, Step, Trial
+from labctl.lab.api import Check, Condition, Holds, Lab, Step, Trial, Unmet
 from labctl.lab.calls import STEP_PATIENCE_SECONDS
 from labctl.lab.guard import Guard
 from labctl.lab.handle import NOT_FOUND, Cluster
@@ -182,9 +182,18 @@ class Runner:
                     k8s.patience = STEP_PATIENCE_SECONDS
             if not results:
                 raise StepFailed("the experiment yields no statement")
+        except Unmet as lacking:
+            results.append(self._unmet(trial, str(lacking)))
         except Exception as wrong:  # noqa: BLE001  # an author's function may raise anything
             results.append(verdict.error(trial.id, trial.title, self._true_cause(wrong, file), started))
         return results
+
+    def _unmet(self, trial: Trial, lacking: str) -> CheckResult:
+        if self._strict:
+            return CheckResult(
+                trial.id, trial.title, Status.FAIL, "a cluster that has what it needs", lacking
+            )
+        return verdict.skipped(trial.id, trial.title, lacking)
 
     @contextlib.contextmanager
     def excused(self) -> Iterator[None]:

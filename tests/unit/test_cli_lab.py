@@ -1,0 +1,261 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.cli.lab_text import run as as_text
+from labctl.cli.main import main
+from labctl.errors import CleanupIncomplete, Conflict
+from labctl.lab import namespaces as namespaces_module
+from labctl.lab import suite as suite_module
+from labctl.lab.lock import only_one
+from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.waiting import pause
+from tests.unit.fakes.apiserver import FakeKube, running
+
+LAB = '''"""Objects: one name.
+
+Its story.
+"""
+from kubernetes.client import V1ConfigMap, V1ObjectMeta
+from labctl.lab import Cluster, Lab, expect
+
+lab = Lab(namespace="lab21", term="오브젝트")
+
+
+@lab.step("Make it")
+def make(k8s: Cluster) -> None:
+    body = V1ConfigMap(metadata=V1ObjectMeta(name="kept"), data={"word": "good"})
+    k8s.core.create_namespaced_config_map(namespace=lab.namespace, body=body)
+
+
+@lab.check("It is good", within=0.05)
+def good(k8s: Cluster) -> None:
+    seen = k8s.core.read_namespaced_config_map(namespace=lab.namespace, name="kept").data["word"]
+    expect(seen == "good", seen=seen, expected="good")
+
+
+@lab.sabotage("spoil it", breaks=good)
+def spoil(k8s: Cluster) -> None:
+    k8s.core.patch_namespaced_config_map(namespace=lab.namespace, name="kept", body={"data": {"word": "bad"}})
+'''
+
+
+@pytest.fixture
+def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "labs"
+    folder.mkdir()
+    (folder / "21_objects.py").write_text(LAB)
+    (folder / "22_more.py").write_text(LAB.replace("lab21", "lab22").replace("Objects", "More"))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKube:
+    """A cluster called ``one`` that every command finds."""
+    kube = FakeKube()
+    monkeypatch.setattr(
+        "labctl.cluster.running.find", lambda name=None, docker=None: running(containers=False)
+    )
+    monkeypatch.setattr("labctl.cluster.running.require_nodes", lambda *_, **__: None)
+    monkeypatch.setattr(suite_module, "connect", lambda *_: kube)
+    monkeypatch.setattr("labctl.waiting.pause", lambda seconds: pause(min(seconds, 0.005)))
+    monkeypatch.setattr("labctl.paths.state_root", lambda: tmp_path / "state")
+    return kube
+
+
+def labctl(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(["lab", *arguments])
+    return int(left.value.code or 0)
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_list_names_every_lab(labs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("list") == 0
+    shown = capsys.readouterr().out
+    assert "21  objects  Objects: one name  (오브젝트)" in shown
+    assert labctl("list", "-o", "json") == 0
+    first, second = told(capsys)
+    assert list(first) == ["number", "slug", "title", "term", "path", "problem"]
+    assert (first["number"], first["slug"], second["number"]) == (21, "objects", 22)
+
+
+def test_list_shows_the_others_beside_a_broken_lab(labs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (labs / "23_broken.py").write_text("x = (\n")
+    assert labctl("list") == 2
+    shown = capsys.readouterr()
+    assert "21  objects" in shown.out
+    assert "23_broken.py:1:5: not Python" in shown.err
+
+
+def test_listing_imports_no_kubernetes(labs: Path) -> None:
+    code = (
+        "import sys\nfrom labctl.cli.main import main\n"
+        "try:\n    main(['lab', 'list'])\n"
+        "except SystemExit as left:\n    assert not left.code\n"
+        "assert 'kubernetes' not in sys.modules and 'rich' not in sys.modules, 'imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=labs.parent, check=True, capture_output=True)
+
+
+def test_show_tells_the_story_the_steps_and_the_checks(
+    labs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("show", "21") == 0
+    shown = capsys.readouterr().out
+    for part in (
+        "21 Objects: one name",
+        "Its story.",
+        "1. Make it",
+        "- It is good",
+        "- spoil it  (breaks good)",
+    ):
+        assert part in shown
+    (labs / "21_objects.ko.md").write_text("# 오브젝트: 이름 하나\n\n이야기.\n", encoding="utf-8")
+    assert labctl("show", "21", "--lang", "ko", "-o", "json") == 0
+    (story,) = told(capsys)
+    assert (story["title"], story["story"]) == ("오브젝트: 이름 하나", "이야기.")
+    assert story["checks"] == [{"id": "good", "title": "It is good"}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run"],
+        ["run", "99"],
+        ["run", "21", "--all"],
+        ["run", "21", "--cluster", "a", "--kubeconfig", "b"],
+        ["run", "21", "--context", "c"],
+        ["run", "21", "--labs", "absent"],
+        ["nonsense"],
+    ],
+)
+def test_a_wrong_command_line_is_exit_2(labs: Path, arguments: list[str]) -> None:
+    assert labctl(*arguments) == 2
+
+
+def test_run_verify_prove_reset(labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("run", "--all", "-o", "json") == 0
+    data = told(capsys)
+    assert [(lab["number"], lab["status"]) for lab in data["labs"]] == [(21, "PASS"), (22, "PASS")]
+    assert (data["cluster"], data["kubernetes"], data["exit_code"]) == ("one", "v1.37.2", 0)
+
+    assert labctl("verify", "objects", "-o", "json") == 0
+    assert [lab["number"] for lab in told(capsys)["labs"]] == [21]
+
+    kube.objects["config_map", "lab21", "kept"].data = {"word": "bad"}
+    assert labctl("verify", "21-22", "-o", "json") == 1
+    data = told(capsys)
+    assert [lab["status"] for lab in data["labs"]] == ["FAIL", "PASS"]
+    (check,) = data["labs"][0]["checks"]
+    assert (check["expected"], check["actual"]) == ("good", "bad")
+
+    assert labctl("prove", "21", "-o", "json") == 0
+    assert {check["status"] for check in told(capsys)["labs"][0]["checks"]} == {"PASS"}
+
+    assert labctl("reset", "--all", "-o", "json") == 0
+    assert told(capsys) == {"removed": 1}  # lab 21 was reset by the proof
+    assert kube.names("namespace") == {"kube-system"}
+    assert kube.closed
+
+
+def test_a_broken_lab_file_is_exit_2_and_touches_nothing(labs: Path, kube: FakeKube) -> None:
+    (labs / "22_more.py").write_text("1 / 0\n")
+    assert labctl("run", "--all") == 2
+    assert kube.calls == []
+
+
+def test_two_runs_on_one_cluster_refuse(
+    labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with only_one(kube):  # type: ignore[arg-type]  # a stand-in
+        assert labctl("run", "21") == 6
+    assert "process " in capsys.readouterr().err
+    assert labctl("run", "21") == 0
+
+
+def test_the_lock_belongs_to_the_cluster(kube: FakeKube) -> None:
+    other = FakeKube()
+    other.objects["namespace", "", "kube-system"].metadata.uid = "another"
+    held = only_one(kube)  # type: ignore[arg-type]  # a stand-in
+    with held, only_one(other), pytest.raises(Conflict):  # type: ignore[arg-type]  # a stand-in
+        only_one(kube).__enter__()  # type: ignore[arg-type]  # a stand-in
+
+
+def test_an_interrupted_lab_is_removed(
+    labs: Path, kube: FakeKube, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("labctl.lab.runner.Runner.observe", interrupt)
+    assert labctl("run", "21") == 130
+    assert "interrupted in lab 21-objects; all that it made is removed" in capsys.readouterr().err
+    assert kube.names("namespace") == {"kube-system"}
+
+
+def test_an_interrupted_lab_that_cannot_be_removed_is_listed(
+    labs: Path, kube: FakeKube, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    kube.finalizers.add("lab21")
+    monkeypatch.setattr("labctl.lab.runner.Runner.observe", interrupt)
+    monkeypatch.setattr(suite_module, "INTERRUPTED_SECONDS", 0.02)
+    assert labctl("run", "21") == 130
+    said = capsys.readouterr().err
+    assert "left behind: namespace/lab21: " in said
+    assert "labctl lab reset 21" in said
+
+
+def test_reset_lists_what_cannot_be_removed(
+    labs: Path, kube: FakeKube, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("run", "--all") == 0
+    kube.finalizers.add("lab21")
+    monkeypatch.setattr(namespaces_module, "REMOVAL_SECONDS", 0.02)
+    assert labctl("reset", "--all") == CleanupIncomplete.exit_code
+    assert "example.com/hold" in capsys.readouterr().err
+    assert kube.names("namespace") == {"kube-system", "lab21"}
+    assert labctl("run", "21") == CleanupIncomplete.exit_code
+    kube.finalizers.clear()
+    assert labctl("run", "21") == 0
+
+
+def test_the_text_says_status_expected_actual_and_hint_without_colour() -> None:
+    checks = (
+        CheckResult("a", "It is so", Status.PASS, seconds=1.0),
+        CheckResult("b", "It is good", Status.FAIL, "good", "bad", "look at it", 2.0),
+        CheckResult("c", "Nobody answers", Status.ERROR, "Nobody answers", "the probe did not run", "", 3.0),
+    )
+    labs = (
+        LabResult(21, "objects", "Objects", Status.ERROR, checks, seconds=6.0),
+        LabResult(22, "more", "More", Status.SKIP, (), "needs 3 workers, the cluster has 2"),
+        LabResult(23, "held", "Held", Status.ERROR, (), "not gone", 1.0, ("namespace/lab23: held",)),
+    )
+    shown = as_text(RunResult("one", "n", "v1.37.2", labs, 7.0), "run").plain
+    for line in (
+        "21 objects: Objects  ERROR  6.0 s",
+        "  PASS  It is so  1.0 s",
+        "  FAIL  It is good  2.0 s",
+        "        expected  good",
+        "        actual    bad",
+        "        hint      look at it",
+        "        actual    the probe did not run",
+        "22 more: More  SKIP  0.0 s",
+        "   needs 3 workers, the cluster has 2",
+        "   left: namespace/lab23: held",
+        "run: 3 lab(s) on one (v1.37.2), 1 PASS, 1 FAIL, 1 ERROR, 7 s",
+    ):
+        assert line in shown.splitlines()

@@ -1,0 +1,223 @@
+"""The prover must see through labs whose checks cannot fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client import V1ConfigMap, V1ObjectMeta
+
+from labctl.errors import ProbeDidNotRun
+from labctl.lab import Cluster, Experiment, Lab, expect, holds
+from labctl.lab import prover as prover_module
+from labctl.lab.loader import LabFile
+from labctl.lab.prover import prove
+from labctl.lab.results import LabResult, Status
+from labctl.waiting import pause
+from tests.unit.fakes.apiserver import FakeKube
+from tests.unit.test_lab_runner import runner
+
+FILE = LabFile(11, "volume", Path(__file__), "Volumes")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.waiting.pause", lambda seconds: pause(min(seconds, 0.005)))
+    monkeypatch.setattr(prover_module, "TURN_SECONDS", 0.05)
+
+
+@pytest.fixture
+def kube() -> FakeKube:
+    return FakeKube()
+
+
+def never(k8s: Cluster) -> None:
+    """A sabotage that does nothing."""
+
+
+def spoil(k8s: Cluster) -> None:
+    k8s.core.patch_namespaced_config_map(namespace="lab11", name="kept", body={"data": {"word": "spoilt"}})
+
+
+def remove(k8s: Cluster) -> None:
+    k8s.core.delete_namespaced_config_map(namespace="lab11", name="kept")
+
+
+def reads(k8s: Cluster) -> None:
+    found: Any = k8s.core.read_namespaced_config_map(namespace="lab11", name="kept")
+    expect(found.data["word"] == "good", seen=found.data["word"])
+
+
+def lab_with(
+    *,
+    look: Callable[[Cluster], None] = reads,
+    sabotage: Callable[[Cluster], Any] | None = spoil,
+    word: str = "good",
+) -> Lab:
+    lab = Lab(namespace="lab11")
+
+    @lab.step("Make it")
+    def make(k8s: Cluster) -> None:
+        body = V1ConfigMap(metadata=V1ObjectMeta(name="kept"), data={"word": word})
+        k8s.core.create_namespaced_config_map(namespace="lab11", body=body)
+
+    @lab.check("it is good", within=0.02)
+    def good(k8s: Cluster) -> None:
+        look(k8s)
+
+    if sabotage is not None:
+        lab.sabotage("spoil it", breaks=good)(sabotage)
+    return lab
+
+
+def outcome(result: LabResult) -> list[tuple[str, Status]]:
+    return [(check.id, check.status) for check in result.checks]
+
+
+def test_an_honest_lab_is_proven_and_leaves_nothing(kube: FakeKube) -> None:
+    result = prove(runner(kube), FILE, lab_with())
+    assert result.status is Status.PASS
+    assert outcome(result) == [
+        ("good-untouched", Status.PASS),
+        ("all-after-the-steps", Status.PASS),
+        ("good-spoil", Status.PASS),
+        ("all-repaired-after-spoil-it", Status.PASS),
+    ]
+    assert kube.names("namespace") == {"kube-system"}
+
+
+def test_a_check_that_cannot_fail_is_found_on_untouched_namespaces(kube: FakeKube) -> None:
+    result = prove(runner(kube), FILE, lab_with(look=lambda k8s: None))
+    assert outcome(result) == [("good-untouched", Status.FAIL)]
+    assert result.checks[0].actual == "'it is good' is PASS"
+
+
+def test_a_sabotage_that_breaks_nothing_is_found(kube: FakeKube) -> None:
+    result = prove(runner(kube), FILE, lab_with(sabotage=never))
+    assert outcome(result)[-1] == ("good-never", Status.FAIL)
+    assert result.checks[-1].actual == "'it is good' is PASS"
+
+
+def test_a_check_that_looks_only_whether_it_is_there_is_found(kube: FakeKube) -> None:
+    def there(k8s: Cluster) -> None:
+        k8s.core.read_namespaced_config_map(namespace="lab11", name="kept")
+
+    assert prove(runner(kube), FILE, lab_with(look=there)).status is Status.FAIL
+    assert prove(runner(FakeKube()), FILE, lab_with(look=there, sabotage=remove)).status is Status.PASS
+
+
+def test_a_check_that_errs_under_its_sabotage_proves_nothing(kube: FakeKube) -> None:
+    def probes(k8s: Cluster) -> None:
+        try:
+            reads(k8s)
+        except Exception as wrong:
+            if "kept" in kube.names("config_map", "lab11"):
+                raise ProbeDidNotRun("the probe did not run", why="spoilt") from wrong
+            raise
+
+    result = prove(runner(kube), FILE, lab_with(look=probes))
+    assert outcome(result)[-1] == ("good-spoil", Status.FAIL)
+    assert "ERROR: the probe did not run: spoilt" in result.checks[-1].actual
+
+
+def test_a_check_that_errs_on_untouched_namespaces_proves_nothing(kube: FakeKube) -> None:
+    def probes(k8s: Cluster) -> None:
+        raise ProbeDidNotRun("the probe did not run", why="no pod")
+
+    result = prove(runner(kube), FILE, lab_with(look=probes))
+    assert outcome(result) == [("good-untouched", Status.FAIL)]
+
+
+def test_a_lab_that_does_not_hold_after_its_steps_is_found(kube: FakeKube) -> None:
+    result = prove(runner(kube), FILE, lab_with(word="bad"))
+    assert outcome(result) == [("good-untouched", Status.PASS), ("good", Status.FAIL)]
+    assert result.checks[-1].title == "after the steps: 'it is good' holds"
+
+
+def test_a_check_that_no_sabotage_breaks_is_refused_before_anything_is_touched(kube: FakeKube) -> None:
+    result = prove(runner(kube), FILE, lab_with(sabotage=None))
+    assert outcome(result) == [("sabotages", Status.FAIL)]
+    assert result.checks[0].actual == "none breaks good"
+    assert kube.calls == []
+
+
+def test_a_fault_that_heals_by_itself_does_not_count(kube: FakeKube) -> None:
+    looks: list[int] = []
+
+    def heals(k8s: Cluster) -> None:
+        looks.append(1)
+        # Untouched, holding after the steps, broken once, whole again.
+        expect(len(looks) != 3, seen="broken") if len(looks) > 1 else reads(k8s)
+
+    result = prove(runner(kube), FILE, lab_with(look=heals, sabotage=never))
+    assert outcome(result)[-1] == ("good-never", Status.FAIL)
+
+
+def test_a_fault_outside_the_lab_is_taken_away_again(kube: FakeKube) -> None:
+    events: list[str] = []
+
+    def freeze(k8s: Cluster) -> Any:
+        spoil(k8s)
+        events.append("in")
+        yield
+        events.append("out")
+
+    assert prove(runner(kube), FILE, lab_with(sabotage=freeze)).status is Status.PASS
+    assert events == ["in", "out"]
+
+
+def test_a_fault_is_taken_away_when_the_proof_is_interrupted(kube: FakeKube) -> None:
+    events: list[str] = []
+
+    def freeze(k8s: Cluster) -> Any:
+        events.append("in")
+        yield
+        events.append("out")
+
+    def interrupted(k8s: Cluster) -> None:
+        if events:
+            raise KeyboardInterrupt
+        reads(k8s)
+
+    with pytest.raises(KeyboardInterrupt):
+        prove(runner(kube), FILE, lab_with(look=interrupted, sabotage=freeze))
+    assert events == ["in", "out"]
+
+
+def test_a_negative_that_fails_by_its_control_only_proves_nothing(kube: FakeKube) -> None:
+    lab = lab_with()
+    positive = lab.checks[0]
+
+    @lab.check("nothing bad", within=0.02, consistently=0.01, control=positive.look)
+    def negative(k8s: Cluster) -> None: ...
+
+    lab.sabotage("spoil the control", breaks=negative)(remove)
+    result = prove(runner(kube), FILE, lab)
+    assert ("negative-remove", Status.FAIL) in outcome(result)
+
+
+def test_an_experiment_must_fail_under_its_sabotage(kube: FakeKube) -> None:
+    def experiment(symptom: Callable[[Cluster], None]) -> Lab:
+        lab = lab_with()
+
+        @lab.experiment("Without it")
+        def without(k8s: Cluster) -> Experiment:
+            yield holds("the symptom", symptom, within=0.02)
+
+        lab.sabotage("spoil the experiment", breaks=without)(remove)
+        return lab
+
+    assert prove(runner(kube), FILE, experiment(reads)).status is Status.PASS
+    result = prove(runner(FakeKube()), FILE, experiment(lambda k8s: None))
+    assert outcome(result)[-1] == ("without-remove", Status.FAIL)
+
+
+def test_a_sabotage_with_a_bug_is_an_error(kube: FakeKube) -> None:
+    def bug(k8s: Cluster) -> None:
+        raise KeyError("typo")
+
+    result = prove(runner(kube), FILE, lab_with(sabotage=bug))
+    assert outcome(result)[-1] == ("bug", Status.ERROR)
+    assert "KeyError" in result.checks[-1].actual
