@@ -18,11 +18,8 @@ from labctl import process
 from labctl.errors import (
     CommandFailed,
     CommandTimedOut,
-    DockerForbidden,
     DockerUnreachable,
     ImageUnavailable,
-    InfrastructureError,
-    LabctlError,
     NodeDown,
     RegistryRateLimited,
     RegistryUnreachable,
@@ -30,6 +27,17 @@ from labctl.errors import (
     ToolMissing,
 )
 from labctl.process import Completed
+from labctl.tools.dockerwords import (
+    ABSENT,
+    GONE,
+    HELP,
+    PREPARE,
+    PULL_NEXT,
+    START_DAEMON,
+    daemon_failure,
+    failure,
+    pull_failure,
+)
 
 ANSWER_SECONDS = 30.0
 """For verbs that only ask the daemon something; it answers in well under a second when it is well."""
@@ -91,7 +99,7 @@ class Docker:
         answer: dict[str, Any] = json.loads(self._text("info", "--format={{json .}}"))
         # With no daemon some clients exit 0, describe only themselves and put the reason in here.
         if errors := answer.get("ServerErrors"):
-            raise _daemon_failure("\n".join(errors)) or DockerUnreachable(
+            raise daemon_failure("\n".join(errors)) or DockerUnreachable(
                 "docker does not answer", why=str(errors[0]), next_step=START_DAEMON
             )
         return answer
@@ -213,7 +221,7 @@ class Docker:
             check=False,
             absent_is_error=False,
         )
-        others = [line for line in done.stderr.splitlines() if line.strip() and not _GONE.search(line)]
+        others = [line for line in done.stderr.splitlines() if line.strip() and not GONE.search(line)]
         if not done.ok and others:
             raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
 
@@ -286,7 +294,7 @@ class Docker:
         except (RegistryUnreachable, RegistryRateLimited, RegistryUntrusted):
             raise
         except ImageUnavailable as answer:
-            if not _ABSENT.search(answer.details):
+            if not ABSENT.search(answer.details):
                 raise
 
     def load(self, archive: Path) -> tuple[str, ...]:
@@ -333,6 +341,11 @@ class Docker:
         """The names of the volumes that carry all ``labels``."""
         return sorted(self._text("volume", "ls", "--quiet", *_filters(labels)).split())
 
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> str:
+        """Make a volume (one of that name stays as it is); returns its directory on the daemon's machine."""
+        self._text("volume", "create", *(f"--label={key}={value}" for key, value in labels.items()), name)
+        return self._text("volume", "inspect", "--format={{.Mountpoint}}", name)
+
     def remove_volume(self, name: str) -> None:
         """Remove a volume; an absent one is no error."""
         self._text("volume", "rm", "--force", name, timeout=CHANGE_SECONDS)
@@ -360,90 +373,13 @@ class Docker:
                 "the docker program was not found", why=missing.why, next_step=PREPARE
             ) from missing
         if not done.ok:
-            done = replace(done, stderr=_HELP.sub("", done.stderr).rstrip())
+            done = replace(done, stderr=HELP.sub("", done.stderr).rstrip())
             known = failure(done.stderr)
             if known and (absent_is_error or not isinstance(known, NodeDown)):
                 raise known
             if check:
                 raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
         return done
-
-
-# --- what docker's failures mean
-
-PREPARE = "run `labctl host prepare`, or install docker"
-START_DAEMON = "start the docker daemon: `labctl host prepare` does it where systemd does not"
-PULL_NEXT = "use an image that is here, or let labctl build it: `labctl image build`"
-
-_FORBIDDEN = re.compile(
-    r"^.*permission denied while trying to connect to the docker (daemon socket|API).*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_UNREACHABLE = re.compile(
-    r"^(?:ERROR: |error: )?(?:Cannot connect to the Docker daemon|failed to connect to the docker API"
-    r"|error during connect|Is the docker daemon running).*$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_NOT_RUNNING = re.compile(
-    r"^Error(?: response from daemon)?: "
-    r"(?:No such container: \S+|Container \S+ is (?:not running|paused).*)$",
-    re.IGNORECASE | re.MULTILINE,
-)
-_HELP = re.compile(r"^(?:See|Run) 'docker .*--help'.*$", re.MULTILINE)
-_GONE = re.compile(r"No such container|is already in progress", re.IGNORECASE)
-
-_ABSENT = re.compile(r"not found|manifest unknown", re.IGNORECASE)
-_RATE_LIMIT = re.compile(r"toomanyrequests|too many requests|rate limit", re.IGNORECASE)
-_UNTRUSTED = re.compile(
-    r"x509:|certificate signed by unknown authority|failed to verify certificate", re.IGNORECASE
-)
-_NO_ANSWER = re.compile(
-    r"no such host|connection refused|i/o timeout|Client\.Timeout|deadline exceeded|handshake timeout"
-    r"|network is unreachable|no route to host|name resolution|server misbehaving|connection reset"
-    r"|proxyconnect|unexpected EOF|: EOF|request canceled",
-    re.IGNORECASE,
-)
-
-
-def failure(said: str) -> LabctlError | None:
-    """The error that docker's words on stderr stand for, or None when they are about something else."""
-    if known := _daemon_failure(said):
-        return known
-    if seen := _NOT_RUNNING.search(said):
-        return NodeDown(
-            "a container is not running", why=seen.group(0).strip(), next_step="`labctl status` names it"
-        )
-    return None
-
-
-def pull_failure(reference: str, said: str) -> InfrastructureError:
-    """The error for a pull of ``reference`` that failed with these words."""
-    what = f"image {reference} could not be pulled"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    why = lines[-1] if lines else "docker gave no reason"
-    if _RATE_LIMIT.search(said):
-        step = f"log in with `docker login`, wait, or build instead. {PULL_NEXT}"
-        return RegistryRateLimited(what, why=why, next_step=step, details=said)
-    if _UNTRUSTED.search(said):
-        step = "add your organisation's certificate to the docker daemon's trust, or build instead"
-        return RegistryUntrusted(what, why=why, next_step=step, details=said)
-    if _NO_ANSWER.search(said):
-        return RegistryUnreachable(what, why=why, next_step=PULL_NEXT, details=said)
-    return ImageUnavailable(what, why=why, next_step=PULL_NEXT, details=said)
-
-
-def _daemon_failure(said: str) -> DockerForbidden | DockerUnreachable | None:
-    if seen := _FORBIDDEN.search(said):
-        return DockerForbidden(
-            "docker's socket may not be opened by this user",
-            why=seen.group(0).strip(),
-            next_step="add the user to the docker group (`sudo usermod -aG docker $USER`, then log in again)",
-        )
-    if seen := _UNREACHABLE.search(said):
-        return DockerUnreachable(
-            "no docker daemon answers", why=seen.group(0).strip(), next_step=START_DAEMON
-        )
-    return None
 
 
 # --- docker's JSON

@@ -18,7 +18,8 @@ from labctl.errors import (
     RegistryUntrusted,
     ToolMissing,
 )
-from labctl.tools.docker import Docker, pull_failure
+from labctl.tools.docker import Docker
+from labctl.tools.dockerwords import pull_failure
 from tests.unit.fakes import ScriptedTools, install
 
 
