@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 LABCTL := $(BIN)/labctl
-PYTHON := $(BIN)/python
+PY := $(BIN)/python
 STAMP := .venv/stamp
 REPORTS := reports
 LABS ?= 9-15
@@ -36,16 +36,16 @@ fix: $(STAMP) ## let ruff repair and format what it can
 	$(BIN)/ruff format .
 
 unit: $(STAMP) ## the unit tests: no docker, no network, seconds
-	$(PYTHON) -m pytest tests/unit
+	$(PY) -m pytest tests/unit
 
 cluster-test: prepare ## the tests on real clusters
-	$(PYTHON) -m pytest tests/cluster
+	$(PY) -m pytest tests/cluster
 
 prepare: $(STAMP)
 	if [ -n "$(YES)" ] || ! [ -t 0 ]; then $(LABCTL) host prepare --yes; else $(LABCTL) host prepare; fi
 
 docs: $(STAMP) ## write the command reference from --help
-	$(PYTHON) -m labctl.cli.reference
+	$(PY) -m labctl.cli.reference
 
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --custom-compile-command "make lock" \
@@ -54,7 +54,7 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	  pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 
 package: $(STAMP) ## build the wheel and the source archive into dist/
-	$(PYTHON) -m hatchling build
+	$(PY) -m hatchling build
 
 clean: ## remove what make made here; clusters and images stay (labctl down, labctl image)
 	rm -rf .venv dist build $(REPORTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .pytest-kind
@@ -64,4 +64,4 @@ $(STAMP): requirements/dev.txt pyproject.toml .ci/venv
 	.ci/venv
 
 $(BIN)/actionlint: $(STAMP) .ci/actionlint
-	$(PYTHON) .ci/actionlint
+	$(PY) .ci/actionlint
