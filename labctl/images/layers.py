@@ -161,7 +161,7 @@ def without(source: Path, known: Mapping[str, str]) -> Callable[[str], bool]:
 
 @dataclass(frozen=True)
 class Blob:
-    """A layer on disk: ``digest`` of the file as it lies there, ``diff_id`` of the plain tar, ``size`` in bytes."""
+    """A layer on disk: ``digest`` of the file as it is, ``diff_id`` of the plain tar, ``size`` in bytes."""
 
     path: Path
     digest: str

@@ -108,7 +108,8 @@ UNITS_LEFT_OUT = (
 def left_out(path: str) -> bool:
     """Whether a path of a root file system is not copied. Of documentation only the copyrights stay."""
     if path.startswith("usr/share/doc/"):
-        return path.count("/") > 3 or (path.count("/") == 3 and not path.endswith("/copyright"))
+        inside = path.split("/")[4:]
+        return bool(inside) and inside != ["copyright"]
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in (*LEFT_OUT, *UNITS_LEFT_OUT))
 
 
