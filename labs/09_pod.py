@@ -42,7 +42,11 @@ def all_ready(k8s: Cluster) -> None:
 @lab.check("Two pods of one node both answer on port 8080, and so does the third")
 def same_port(k8s: Cluster) -> None:
     nodes = {name: k8s.pod(name).spec.node_name for name in PODS}
-    expect(nodes["anna"] == nodes["bert"] != nodes["carl"], seen=nodes, expected="anna and bert together, carl apart")
+    expect(
+        nodes["anna"] == nodes["bert"] != nodes["carl"],
+        seen=nodes,
+        expected="anna and bert together, carl apart",
+    )
     for caller, called in permutations(PODS, 2):
         answer = k8s.probe(caller).dial(k8s.pod(called).status.pod_ip, 8080)
         expect(
@@ -106,7 +110,9 @@ def sender_is_kept(k8s: Cluster) -> None:
     for caller, called in permutations(PODS, 2):
         sender = k8s.probe(caller).seen_as(k8s.pod(called).status.pod_ip)
         own = k8s.pod(caller).status.pod_ip
-        expect(sender == own, expected=f"{called} sees {caller} as {own}", seen=f"it sees {sender or 'nobody'}")
+        expect(
+            sender == own, expected=f"{called} sees {caller} as {own}", seen=f"it sees {sender or 'nobody'}"
+        )
 
 
 @lab.sabotage("bert moves to the other node", breaks=same_port)
@@ -126,21 +132,18 @@ def helper_for_bert(k8s: Cluster) -> None:
 
 @lab.sabotage("carl's interface carries a second address", breaks=own_address)
 def second_address(k8s: Cluster) -> None:
-    inside(k8s, "carl", "ip", "address", "add", "10.99.99.99/32", "dev", "eth0")
+    inside(k8s, "carl", "ip address add 10.99.99.99/32 dev eth0")
 
 
 @lab.sabotage("whatever anna calls, bert answers", breaks=distinct_addresses)
 def always_bert(k8s: Cluster) -> None:
     bert = k8s.pod("bert").status.pod_ip
-    inside(k8s, "anna", "iptables", "-t", "nat", "-A", "OUTPUT", *TCP_8080, "-j", "DNAT", "--to-destination", bert)
+    inside(k8s, "anna", f"iptables -t nat -A OUTPUT -p tcp --dport 8080 -j DNAT --to-destination {bert}")
 
 
 @lab.sabotage("carl rewrites the sender of what comes in", breaks=sender_is_kept)
 def rewrite_sender(k8s: Cluster) -> None:
-    inside(k8s, "carl", "iptables", "-t", "nat", "-A", "INPUT", *TCP_8080, "-j", "SNAT", "--to-source", "10.99.99.99")
-
-
-TCP_8080 = ("-p", "tcp", "--dport", "8080")
+    inside(k8s, "carl", "iptables -t nat -A INPUT -p tcp --dport 8080 -j SNAT --to-source 10.99.99.99")
 
 
 def replace(k8s: Cluster, name: str, node: str, *, helper: bool = False) -> None:
@@ -148,9 +151,10 @@ def replace(k8s: Cluster, name: str, node: str, *, helper: bool = False) -> None
     create(k8s, name, node, helper=helper)
 
 
-def inside(k8s: Cluster, pod: str, *argv: str) -> None:
+def inside(k8s: Cluster, pod: str, command: str) -> None:
+    """Run a command of the node in the pod's network; what it changes dies with the pod."""
     found = k8s.pod(pod)
-    k8s.node(found.spec.node_name).in_pod_network(found.metadata.uid, argv)
+    k8s.node(found.spec.node_name).in_pod_network(found.metadata.uid, command.split())
 
 
 @lab.hint(for_=own_address)

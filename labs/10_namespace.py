@@ -46,7 +46,9 @@ def web_pod(k8s: Cluster, room: str) -> V1Pod:
 
 def web_service() -> V1Service:
     ports = [V1ServicePort(port=80, target_port=8080)]
-    return V1Service(metadata=V1ObjectMeta(name="web"), spec=V1ServiceSpec(selector={"app": "web"}, ports=ports))
+    return V1Service(
+        metadata=V1ObjectMeta(name="web"), spec=V1ServiceSpec(selector={"app": "web"}, ports=ports)
+    )
 
 
 @lab.step("Put the same names into three namespaces")
@@ -113,7 +115,11 @@ def names_are_scoped(k8s: Cluster) -> None:
     expect(not shared, seen=f"one object in both: {shared}", expected="different UIDs")
     for room in ROOMS:
         text = k8s.probe("web", namespace=room).output(["cat", "/greeting/text"])
-        expect(text == f"{room} {k8s.nonce}", seen=f"the pod in {room} reads {text!r}", expected=f"{room} {k8s.nonce}")
+        expect(
+            text == f"{room} {k8s.nonce}",
+            seen=f"the pod in {room} reads {text!r}",
+            expected=f"{room} {k8s.nonce}",
+        )
 
 
 @lab.check("A short DNS name finds the Service of the own namespace")

@@ -92,7 +92,11 @@ def who_answers(k8s: Cluster, client: str) -> frozenset[str]:
 def address_stays(k8s: Cluster) -> None:
     new = {pod.metadata.uid for pod in backends(k8s)}
     old = set(k8s.recall("first_pods").values())
-    expect(len(new) == BACKENDS and not new & old, seen=f"{len(new - old)} new pod(s)", expected=f"{BACKENDS} new pods")
+    expect(
+        len(new) == BACKENDS and not new & old,
+        seen=f"{len(new - old)} new pod(s)",
+        expected=f"{BACKENDS} new pods",
+    )
     before, now = k8s.recall("address"), address(k8s, "web")
     expect(now == before, seen=f"the address is {now}", expected=f"the address is {before}")
 
@@ -101,7 +105,9 @@ def address_stays(k8s: Cluster) -> None:
 def all_backends_answer(k8s: Cluster) -> None:
     expected = {f"{pod.metadata.name}/{k8s.nonce}" for pod in backends(k8s)}
     clients = {pod.spec.node_name: pod.metadata.name for pod in k8s.pods("client")}
-    expect(set(clients) == set(k8s.nodes), seen=f"clients on {', '.join(clients)}", expected="one on every node")
+    expect(
+        set(clients) == set(k8s.nodes), seen=f"clients on {', '.join(clients)}", expected="one on every node"
+    )
     for node, client in clients.items():
         answering = who_answers(k8s, client)
         expect(
@@ -125,7 +131,11 @@ def idle_refuses(k8s: Cluster) -> None:
 def door_is_open(k8s: Cluster) -> None:
     port = k8s.core.read_namespaced_service(name="door", namespace=lab.namespace).spec.ports[0].node_port
     call = k8s.outside.get(k8s.address(k8s.workers[0]), port)
-    expect(call.answer.endswith(k8s.nonce) and call.open, seen=call, expected="the NodePort door answers this machine")
+    expect(
+        call.answer.endswith(k8s.nonce) and call.open,
+        seen=call,
+        expected="the NodePort door answers this machine",
+    )
 
 
 @lab.check("From outside the cluster nobody gets through to it", control=door_is_open, consistently=3)
@@ -152,11 +162,19 @@ def unready_leaves(k8s: Cluster) -> Experiment:
 
     def answers(k8s: Cluster) -> None:
         answering = who_answers(k8s, client)
-        expect(name in answering, seen=f"answered by {', '.join(sorted(answering))}", expected=f"{name} among them")
+        expect(
+            name in answering,
+            seen=f"answered by {', '.join(sorted(answering))}",
+            expected=f"{name} among them",
+        )
 
     def is_left_out(k8s: Cluster) -> None:
         listed = advice.ready_addresses(k8s, "web")
-        expect(chosen.status.pod_ip not in listed, seen=f"ready endpoints: {sorted(listed)}", expected=f"without {chosen.status.pod_ip}")
+        expect(
+            chosen.status.pod_ip not in listed,
+            seen=f"ready endpoints: {sorted(listed)}",
+            expected=f"without {chosen.status.pod_ip}",
+        )
         answering = who_answers(k8s, client)
         expect(
             name not in answering and len(answering) == BACKENDS - 1,
@@ -183,7 +201,9 @@ def stranger(k8s: Cluster) -> None:
 
 @lab.sabotage("the selector has a typing error", breaks=(all_backends_answer, unready_leaves))
 def wrong_selector(k8s: Cluster) -> None:
-    k8s.core.patch_namespaced_service(name="web", namespace=lab.namespace, body={"spec": {"selector": {"app": "wbe"}}})
+    k8s.core.patch_namespaced_service(
+        name="web", namespace=lab.namespace, body={"spec": {"selector": {"app": "wbe"}}}
+    )
 
 
 @lab.sabotage("the idle Service gets a pod again", breaks=idle_refuses)

@@ -88,7 +88,11 @@ def caller_is_hidden(k8s: Cluster) -> None:
     for node in k8s.nodes:
         seen = k8s.outside.seen_as(k8s.address(node), port_of(k8s, "everywhere"))
         own = k8s.outside.address_towards(k8s.address(node))
-        expect(bool(seen) and seen != own, seen=f"through {node} the pod sees {seen or 'nobody'}", expected=f"a node's address, not {own}")
+        expect(
+            bool(seen) and seen != own,
+            seen=f"through {node} the pod sees {seen or 'nobody'}",
+            expected=f"a node's address, not {own}",
+        )
 
 
 @lab.check("The local door shows the caller's own address")
@@ -108,7 +112,9 @@ def local_door_closed(k8s: Cluster) -> None:
             expect(call.blocked, seen=call, expected=f"{node} gives no answer")
 
 
-@lab.sabotage("the backend moves into the dark: its label changes", breaks=(every_node_answers, caller_is_kept))
+@lab.sabotage(
+    "the backend moves into the dark: its label changes", breaks=(every_node_answers, caller_is_kept)
+)
 def unlabelled(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_pod(
         name=k8s.recall("backend"), namespace=lab.namespace, body={"metadata": {"labels": {"app": "wbe"}}}
@@ -122,7 +128,10 @@ def second_door(k8s: Cluster) -> None:
     k8s.core.create_namespaced_service(namespace=lab.namespace, body=extra)
 
 
-@lab.sabotage("both doors change their policy", breaks=(every_node_answers, caller_is_hidden, caller_is_kept, local_door_closed))
+@lab.sabotage(
+    "both doors change their policy",
+    breaks=(every_node_answers, caller_is_hidden, caller_is_kept, local_door_closed),
+)
 def swap_policies(k8s: Cluster) -> None:
     for name, policy in (("everywhere", "Local"), ("local", "Cluster")):
         k8s.core.patch_namespaced_service(

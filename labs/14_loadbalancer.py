@@ -102,7 +102,9 @@ def outside_is_served(k8s: Cluster) -> None:
 def from_the_pool(k8s: Cluster) -> None:
     address = address_of(k8s, "front")
     expect(bool(address), seen="no address", expected="an address")
-    expect(address not in {k8s.address(node) for node in k8s.nodes}, seen=address, expected="no node's address")
+    expect(
+        address not in {k8s.address(node) for node in k8s.nodes}, seen=address, expected="no node's address"
+    )
     if k8s.running.pool:
         first, last = (ip_address(one) for one in k8s.running.pool.split("-"))
         expect(first <= ip_address(address) <= last, seen=address, expected=f"between {first} and {last}")
@@ -111,7 +113,9 @@ def from_the_pool(k8s: Cluster) -> None:
 @lab.check("Without a controller a Service waits", control=outside_is_served, consistently=5)
 def waits_for_nobody(k8s: Cluster) -> None:
     address = address_of(k8s, "waiting")
-    expect(not address, seen=f"it has {address}", expected=f"no address: nobody serves the class {nobody(k8s)}")
+    expect(
+        not address, seen=f"it has {address}", expected=f"no address: nobody serves the class {nobody(k8s)}"
+    )
 
 
 @lab.check("A deleted Service's address answers no more", control=outside_is_served, consistently=5)
@@ -127,7 +131,11 @@ def announcer(k8s: Cluster) -> str:
     call = k8s.outside.get(address, 80)
     owner = k8s.outside.neighbour(address)
     nodes = {k8s.node(node).mac(): node for node in k8s.nodes}
-    expect(owner in nodes, seen=f"{call}; behind it is {owner or 'nobody'}", expected=f"a node announces {address}")
+    expect(
+        owner in nodes,
+        seen=f"{call}; behind it is {owner or 'nobody'}",
+        expected=f"a node announces {address}",
+    )
     return nodes[owner]
 
 

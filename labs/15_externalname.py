@@ -80,14 +80,23 @@ def aliases_known(k8s: Cluster) -> None:
         leads_to(k8s, name, first_target(k8s))
 
 
-@lab.step("Change where one name leads, and turn another into an ordinary Service", when=[ready("client"), aliases_known])
+@lab.step(
+    "Change where one name leads, and turn another into an ordinary Service",
+    when=[ready("client"), aliases_known],
+)
 def change(k8s: Cluster) -> None:
     k8s.remember(changed=True)
     k8s.core.patch_namespaced_service(
         name="moving", namespace=lab.namespace, body={"spec": {"externalName": second_target(k8s)}}
     )
-    ordinary = {"type": "ClusterIP", "externalName": None, "selector": {"app": "client"}, "ports": [{"port": 80, "targetPort": 8080}]}
-    k8s.core.patch_namespaced_service(name="turning", namespace=lab.namespace, body={"spec": ordinary})
+    make_ordinary(k8s, "turning")
+
+
+def make_ordinary(k8s: Cluster, name: str) -> None:
+    """Turn an alias into a ClusterIP Service with a pod behind it."""
+    ports = [{"port": 80, "targetPort": 8080}]
+    spec = {"type": "ClusterIP", "externalName": None, "selector": {"app": "client"}, "ports": ports}
+    k8s.core.patch_namespaced_service(name=name, namespace=lab.namespace, body={"spec": spec})
 
 
 @lab.check("DNS answers with another name, of type CNAME")
@@ -98,7 +107,9 @@ def answer_is_a_name(k8s: Cluster) -> None:
 @lab.check("There is no address and no endpoint behind it")
 def nothing_behind(k8s: Cluster) -> None:
     spec = k8s.core.read_namespaced_service(name="shop", namespace=lab.namespace).spec
-    expect(spec.cluster_ip in (None, "", "None"), seen=f"ClusterIP {spec.cluster_ip}", expected="no ClusterIP")
+    expect(
+        spec.cluster_ip in (None, "", "None"), seen=f"ClusterIP {spec.cluster_ip}", expected="no ClusterIP"
+    )
     slices = k8s.discovery.list_namespaced_endpoint_slice(
         namespace=lab.namespace, label_selector="kubernetes.io/service-name=shop"
     ).items
@@ -117,7 +128,9 @@ def target_moved(k8s: Cluster) -> None:
 def type_turned(k8s: Cluster) -> None:
     address = k8s.core.read_namespaced_service(name="turning", namespace=lab.namespace).spec.cluster_ip
     answer = k8s.probe("client").dns(full("turning"), "A")
-    expect(answer.addresses == {address} and not answer.cname, seen=answer, expected=f"A {address} and no CNAME")
+    expect(
+        answer.addresses == {address} and not answer.cname, seen=answer, expected=f"A {address} and no CNAME"
+    )
     call = k8s.probe("client").dial("turning", 80)
     expect(call.responders == {f"client/{k8s.nonce}"}, seen=call, expected="the pod behind it answers")
 
@@ -131,7 +144,11 @@ def call_leaves(k8s: Cluster) -> None:
         call = client.dial("world", server.port, request=f"by-name-{k8s.nonce}")
         arrived = [path for _, _, path in server.calls]
     expect(call.responders == {f"outside {k8s.nonce}"}, seen=call, expected=f"outside {k8s.nonce}")
-    expect(arrived[-1] == f"/by-name-{k8s.nonce}", seen=f"the server was asked for {arrived}", expected="the call by name")
+    expect(
+        arrived[-1] == f"/by-name-{k8s.nonce}",
+        seen=f"the server was asked for {arrived}",
+        expected="the call by name",
+    )
 
 
 @lab.sabotage("the name leads to yesterday's target", breaks=answer_is_a_name)
@@ -143,8 +160,7 @@ def stale_target(k8s: Cluster) -> None:
 
 @lab.sabotage("the name is an ordinary Service with a selector", breaks=(answer_is_a_name, nothing_behind))
 def ordinary_service(k8s: Cluster) -> None:
-    turned = {"type": "ClusterIP", "externalName": None, "selector": {"app": "client"}, "ports": [{"port": 80, "targetPort": 8080}]}
-    k8s.core.patch_namespaced_service(name="shop", namespace=lab.namespace, body={"spec": turned})
+    make_ordinary(k8s, "shop")
 
 
 @lab.sabotage("the moved name is moved back", breaks=target_moved)
@@ -177,5 +193,7 @@ def firewall(k8s: Cluster) -> str | None:
     """The pods' packets arrive with a node's address; a firewall of this machine may not like them."""
     with outside_server(own_address(k8s), body="x") as server:
         if k8s.probe("client").dial(server.address, server.port, request="x").blocked:
-            return f"this machine does not accept calls from the nodes to {server.address}: look at its firewall"
+            return (
+                f"this machine does not accept calls from the nodes to {server.address}: look at its firewall"
+            )
     return None

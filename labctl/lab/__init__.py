@@ -40,7 +40,8 @@ _HOME = {
     "frozen": "labctl.lab.probes",
     "outside_server": "labctl.lab.outside",
     **dict.fromkeys(
-        ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "Unmet", "expect", "holds"), "labctl.lab.api"
+        ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "Unmet", "expect", "holds"),
+        "labctl.lab.api",
     ),
     **dict.fromkeys(("gone", "ready", "ready_pods"), "labctl.lab.conditions"),
     **dict.fromkeys(

@@ -37,13 +37,17 @@ def dns(k8s: Cluster) -> str | None:
 def endpoints(k8s: Cluster, service: str, *, namespace: str = "") -> str | None:
     """A Service's selector finds ready pods, or there is nobody to answer for it."""
     where = namespace or k8s.namespace
-    found: list[Any] = k8s.core.list_namespaced_service(namespace=where, field_selector=f"metadata.name={service}").items
+    found: list[Any] = k8s.core.list_namespaced_service(
+        namespace=where, field_selector=f"metadata.name={service}"
+    ).items
     if not found:
         return f"Service {service} does not exist; run the lab again"
     if count_ready(k8s, service, namespace=where) or not found[0].spec.selector:
         return None
     selector = ",".join(f"{key}={value}" for key, value in found[0].spec.selector.items())
-    labels = sorted({f"app={(pod.metadata.labels or {}).get('app', '')}" for pod in k8s.pods(namespace=where)})
+    labels = sorted(
+        {f"app={(pod.metadata.labels or {}).get('app', '')}" for pod in k8s.pods(namespace=where)}
+    )
     return (
         f"Service {service} has 0 ready endpoints: its selector is {selector}, "
         f"the pods carry {', '.join(labels) or 'nothing, there are none'}"
@@ -60,7 +64,9 @@ def ready_addresses(k8s: Cluster, service: str, *, namespace: str = "") -> set[s
     slices = k8s.discovery.list_namespaced_endpoint_slice(
         namespace=namespace or k8s.namespace, label_selector=f"kubernetes.io/service-name={service}"
     ).items
-    endpoints = [one for piece in slices for one in piece.endpoints or () if one.conditions and one.conditions.ready]
+    endpoints = [
+        one for piece in slices for one in piece.endpoints or () if one.conditions and one.conditions.ready
+    ]
     return {address for one in endpoints for address in one.addresses}
 
 

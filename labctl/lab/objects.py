@@ -162,7 +162,10 @@ def claim(
 
 
 def _pod_spec(
-    containers: Sequence[V1Container], *, node: str | None = None, volumes: Mapping[str, VolumeSource] | None = None
+    containers: Sequence[V1Container],
+    *,
+    node: str | None = None,
+    volumes: Mapping[str, VolumeSource] | None = None,
 ) -> V1PodSpec:
     return V1PodSpec(
         containers=list(containers),

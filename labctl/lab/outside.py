@@ -112,7 +112,7 @@ def outside_server(address: str, body: str) -> Iterator[Visitors]:
             self.end_headers()
             self.wfile.write(payload)
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it so
             """Stay silent: the visitors are kept, not logged."""
 
     try:

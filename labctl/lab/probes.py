@@ -254,7 +254,8 @@ class PodProbe:
     def write_random(self, size: int, paths: Sequence[str], *, prefix: str = "") -> str:
         """Write the same ``size`` random bytes (after ``prefix``) to each path; returns their SHA-256."""
         first, *rest = paths
-        script = '{ printf %s "$1"; head -c "$2" /dev/urandom; } > "$3" && shift 3 && for p; do cp "$src" "$p"; done && sync'
+        fill = '{ printf %s "$1"; head -c "$2" /dev/urandom; } > "$3"'
+        script = f'{fill} && shift 3 && for p; do cp "$src" "$p"; done && sync'
         self.output(["env", f"src={first}", "sh", "-c", script, "sh", prefix, str(size), first, *rest])
         return self.sha256(first) or ""
 
@@ -324,6 +325,11 @@ class NodeProbe:
     def paused(self) -> bool:
         """Whether the node is frozen."""
         return bool(self._docker.inspect(self.container)[0]["State"]["Paused"])
+
+    def mounts(self) -> dict[str, str]:
+        """What the node may write to that lies outside it: each path and the directory of the machine behind it."""
+        mounts: list[dict[str, Any]] = self._docker.inspect(self.container)[0]["Mounts"]
+        return {str(one["Destination"]): str(one["Source"]) for one in mounts if one.get("RW")}
 
     def mac(self) -> str:
         """The hardware address of the node's interface on the cluster's docker network."""

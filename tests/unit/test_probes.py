@@ -38,11 +38,15 @@ class FakeKube:
         self.programs = programs or {}
         self.asked: list[Mapping[str, Any]] = []
 
-    def pod_get(self, namespace: str, pod: str, *, port: int, path: str, query: Any = None, timeout: float = 0) -> str:
+    def pod_get(
+        self, namespace: str, pod: str, *, port: int, path: str, query: Any = None, timeout: float = 0
+    ) -> str:
         self.asked.append(query or {})
         return self.answer(query or {})
 
-    def exec(self, namespace: str, pod: str, argv: Sequence[str], *, container: Any = None, timeout: float = 0) -> ExecResult:
+    def exec(
+        self, namespace: str, pod: str, argv: Sequence[str], *, container: Any = None, timeout: float = 0
+    ) -> ExecResult:
         found = self.programs[argv[0]]
         if isinstance(found, Exception):
             raise found
@@ -62,7 +66,9 @@ def raising(error: Exception) -> Callable[[Mapping[str, Any]], str]:
 
 def test_forty_connections_are_forty_and_name_everyone() -> None:
     names = ["a/n1", "b/n1", "c/n1"]
-    kube = FakeKube(lambda query: json.dumps({"responses": [names[i % 3] for i in range(int(query["tries"]))]}))
+    kube = FakeKube(
+        lambda query: json.dumps({"responses": [names[i % 3] for i in range(int(query["tries"]))]})
+    )
     seen = probe(kube).dial("10.96.1.1", 80, tries=40)
     assert seen.open and not seen.blocked
     assert len(seen.answers) == 40
@@ -70,7 +76,9 @@ def test_forty_connections_are_forty_and_name_everyone() -> None:
 
 
 def test_a_dead_target_is_asked_once() -> None:
-    kube = FakeKube(lambda query: json.dumps({"errors": ['Get "http://10.96.1.1:80/x": dial tcp: connection refused']}))
+    kube = FakeKube(
+        lambda query: json.dumps({"errors": ['Get "http://10.96.1.1:80/x": dial tcp: connection refused']})
+    )
     seen = probe(kube).dial("10.96.1.1", 80, tries=40)
     assert seen.blocked and seen.refused and not seen.open
     assert len(kube.asked) == 1
@@ -109,7 +117,9 @@ def test_an_unresolved_name_is_blocked_and_says_why() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        ApiRefused("x", status=503, reason="ServiceUnavailable", why="error trying to reach service: dial tcp"),
+        ApiRefused(
+            "x", status=503, reason="ServiceUnavailable", why="error trying to reach service: dial tcp"
+        ),
         ApiRefused("x", status=400, reason="BadRequest", why="request parameter not specified"),
         ApiUnreachable("x", why="connection refused"),
         DeadlineExceeded("x", seconds=5, last="no answer"),
