@@ -14,6 +14,9 @@ from labctl import process
 from labctl.errors import CommandFailed, CommandTimedOut, Interrupted, ToolMissing
 from labctl.waiting import NotYet, until
 
+SHORT = 0.8
+"""A time-out that is meant to pass; a shell on a busy machine has said its first word by then."""
+
 
 def sh(script: str, *, timeout: float = 10, **options: object) -> process.Completed:
     return process.run(["sh", "-c", script], timeout=timeout, **options)  # type: ignore[arg-type]  # run's own
@@ -75,7 +78,7 @@ def test_a_missing_working_directory_is_not_a_missing_program(tmp_path: Path) ->
 def test_a_time_out_ends_the_program_and_keeps_its_output() -> None:
     started = time.monotonic()
     with pytest.raises(CommandTimedOut) as caught:
-        sh("echo started; exec sleep 60", timeout=0.3)
+        sh("echo started; exec sleep 60", timeout=SHORT)
     assert time.monotonic() - started < 5
     assert caught.value.stdout == "started\n"
     assert caught.value.exit_code == 5
@@ -83,7 +86,7 @@ def test_a_time_out_ends_the_program_and_keeps_its_output() -> None:
 
 def test_a_time_out_ends_grandchildren_too() -> None:
     with pytest.raises(CommandTimedOut) as caught:
-        sh("sleep 60 & echo $!; wait", timeout=0.3)
+        sh("sleep 60 & echo $!; wait", timeout=SHORT)
     pid = int(caught.value.stdout)
     until(lambda: gone(pid), what="grandchild gone", within=5, every=0.02)
 
@@ -91,14 +94,14 @@ def test_a_time_out_ends_grandchildren_too() -> None:
 def test_a_program_that_ignores_politeness_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
     with pytest.raises(CommandTimedOut) as caught:
-        sh("trap '' INT TERM; echo $$; while :; do sleep 0.05; done", timeout=0.3)
+        sh("trap '' INT TERM; echo $$; while :; do sleep 0.05; done", timeout=SHORT)
     until(lambda: gone(int(caught.value.stdout)), what="killed", within=5, every=0.02)
 
 
 def test_a_program_may_leave_by_itself_when_interrupted() -> None:
     script = "trap 'echo cleaned; exit 0' INT; echo ready; while :; do sleep 0.02; done"
     with pytest.raises(CommandTimedOut) as caught:
-        sh(script, timeout=0.3)
+        sh(script, timeout=SHORT)
     assert caught.value.stdout.splitlines()[-1] == "cleaned"
 
 
@@ -111,7 +114,7 @@ def test_an_interrupt_ends_the_program_first() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         sh("echo $$; exec sleep 60", timeout=60, on_line=heard)
-    until(lambda: gone(pids[0]), what="gone", within=1, every=0.02)
+    until(lambda: gone(pids[0]), what="gone", within=5, every=0.02)
 
 
 def test_a_run_in_a_thread_can_be_cancelled() -> None:
@@ -131,7 +134,7 @@ def test_a_run_in_a_thread_can_be_cancelled() -> None:
 
 def test_a_run_that_could_be_cancelled_still_times_out() -> None:
     with pytest.raises(CommandTimedOut):
-        sh("exec sleep 60", timeout=0.3, cancel=threading.Event())
+        sh("exec sleep 60", timeout=SHORT, cancel=threading.Event())
     assert sh("echo x", cancel=threading.Event()).stdout == "x\n"
 
 
