@@ -6,7 +6,7 @@ import os
 import re
 
 from labctl.errors import HostError, ToolUnfit
-from labctl.host.checkup import Checkup
+from labctl.host.checkup import NODE_LABEL, Checkup
 from labctl.host.finding import Answer, fail, ok, skip, warn
 from labctl.host.machine import CAP_SYS_RESOURCE
 
@@ -63,8 +63,11 @@ def privileged(checkup: Checkup) -> Answer:
     if not checkup.docker_answers:
         return skip(NO_DOCKER)
     error = checkup.start_error
+    runtime = checkup.info.get("DefaultRuntime", "unknown")
     if error is None:
-        return ok(f"one was started and ran, with runtime {checkup.info.get('DefaultRuntime', 'unknown')}")
+        return ok(
+            f"{'a node runs' if checkup.node_runs else 'one was started and ran'}, with runtime {runtime}"
+        )
     lines = [line.strip() for line in error.details.splitlines() if "rror" in line]
     seen = lines[0] if lines else error.why
     if "unable to apply caps" in error.details:
@@ -106,11 +109,9 @@ def dead_nodes(checkup: Checkup) -> Answer:
     """No node container of a kind cluster was left behind by a stopped daemon."""
     if not checkup.docker_answers:
         return skip(NO_DOCKER)
-    dead = [
-        one for one in checkup.containers if "io.x-k8s.kind.cluster" in one.labels and one.state != "running"
-    ]
+    dead = [one for one in checkup.containers if NODE_LABEL in one.labels and one.state != "running"]
     if not dead:
         return ok("every node container runs")
-    clusters = sorted({one.labels["io.x-k8s.kind.cluster"] for one in dead})
+    clusters = sorted({one.labels[NODE_LABEL] for one in dead})
     named = ", ".join(f"{one.name} ({one.state})" for one in dead)
     return warn(f"not running: {named}", f"labctl status {clusters[0]}")

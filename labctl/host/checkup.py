@@ -11,6 +11,9 @@ from labctl.host.finding import Needs
 from labctl.host.machine import Machine
 from labctl.tools.docker import Container, Docker, Network
 
+NODE_LABEL = "io.x-k8s.kind.cluster"
+"""kind's own label on node containers; its value is the name of the cluster."""
+
 
 class Checkup:
     """One look at the machine. Everything that asks docker may raise `HostError` and its children."""
@@ -49,9 +52,16 @@ class Checkup:
         """All docker networks."""
         return self.docker.networks()
 
+    @property
+    def node_runs(self) -> bool:
+        """Whether a node of some kind cluster runs: then no more proof is needed that one can."""
+        return any(NODE_LABEL in one.labels and one.state == "running" for one in self.containers)
+
     @cached_property
     def start_error(self) -> LabctlError | None:
         """Why a privileged container does not start; None when it does, or nothing here can try."""
+        if self.node_runs:
+            return None
         architecture = str(self.info.get("Architecture", ""))
         if not startprobe.supported(architecture):
             return None

@@ -177,6 +177,14 @@ def test_the_start_probe_is_removed_also_when_it_fails(fakes: ScriptedTools, mac
     assert fakes.called("docker image rm") == [f"docker image rm --force {imported.split()[-1]}"]
 
 
+def test_nothing_is_started_where_a_node_runs_already(fakes: ScriptedTools, machine: FakeMachine) -> None:
+    row = '{"ID":"1","Names":"c-worker","State":"running","Image":"i","Labels":"io.x-k8s.kind.cluster=c"}\n'
+    fakes.on("docker", "ps *", stdout=row)
+    ready(fakes)
+    assert found(machine)["privileged"].status == "ok"
+    assert fakes.called("docker run") == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the program is one for Linux")
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
 def test_the_start_probe_is_a_program_that_exits_with_0(tmp_path: Path, architecture: str) -> None:
