@@ -110,3 +110,10 @@ def test_a_lab_needs_little(file: LabFile) -> None:
 def test_nobody_waits_or_prints(file: LabFile) -> None:
     names = {node.id for node in ast.walk(ast.parse(file.path.read_bytes())) if isinstance(node, ast.Name)}
     assert not names & {"print", "sleep", "time", "subprocess"}
+
+
+@each_lab
+def test_a_translation_has_title_and_story(file: LabFile) -> None:
+    title, story = loader.translated(file, "ko")
+    assert title.startswith(file.term)
+    assert re.search("[가-힣]", story)
