@@ -17,7 +17,7 @@ from labctl.host.checkup import Checkup
 from labctl.host.finding import Finding, Needs
 from labctl.host.machine import CAP_SYS_RESOURCE, Machine
 from labctl.process import which
-from labctl.progress import Progress
+from labctl.progress import Progress, Step
 from labctl.tools import go
 from labctl.tools import kind as kind_tool
 from labctl.tools.apt import Apt
@@ -231,12 +231,13 @@ class _Planner:
             if not needed():
                 return
             with progress.step(f"Install {', '.join(names)}") as step:
+                tell = _essence(step)
                 if not self._lists_fetched:
-                    self.apt.update(on_line=step.note)
+                    self.apt.update(on_line=tell)
                     self._lists_fetched = True
                 client = packages.DOCKER_CLIENT
                 split = "docker.io" in names and self.apt.known(client)
-                self.apt.install([*names, client] if split else names, on_line=step.note)
+                self.apt.install([*names, client] if split else names, on_line=tell)
 
         return Change(f"Install the packages {', '.join(names)}", why, True, make)
 
@@ -251,6 +252,16 @@ class _Planner:
                 why=f"this system is: {system}",
                 next_step=f"install {what}, then run `labctl doctor`",
             )
+
+
+def _essence(step: Step) -> Callable[[str], None]:
+    """A listener that notes what a reader of apt's output waits for, and drops the other hundred lines."""
+
+    def heard(line: str) -> None:
+        if line.startswith(("Need to get", "Unpacking", "Setting up")):
+            step.note(line)
+
+    return heard
 
 
 def _elsewhere() -> bool:

@@ -19,6 +19,8 @@ UPDATE_SECONDS = 300.0
 INSTALL_SECONDS = 900.0
 LOCK_SECONDS = 120
 """How long to wait for another package manager (unattended upgrades) to finish."""
+SETTINGS = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "NEEDRESTART_SUSPEND": "1"}
+"""No questions, known words, and no scan of all running programs after each package (16 s for 1 MB)."""
 
 
 class Apt:
@@ -58,7 +60,7 @@ class Apt:
 
     def _get(self, verb: str, *args: str, timeout: float, on_line: Callable[[str], None] | None) -> Completed:
         argv = ["apt-get", "--quiet", f"--option=DPkg::Lock::Timeout={LOCK_SECONDS}", verb, *args]
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+        env = {**os.environ, **SETTINGS}
         try:
             return process.run(argv, timeout=timeout, env=env, on_line=on_line)
         except CommandFailed as failed:
