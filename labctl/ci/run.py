@@ -26,7 +26,9 @@ Keep = Literal["never", "on-failure", "always"]
 class Stages(Protocol):
     """What the phases do; each raises `LabctlError` when it cannot do it."""
 
-    cluster: str
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
 
     def doctor(self) -> str:
         """Look at the machine; returns the outcome in a few words."""

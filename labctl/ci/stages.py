@@ -1,0 +1,124 @@
+"""The phases of a run, tied to the parts of labctl that do them.
+
+Each method is a few calls into one layer; what follows from how they end is labctl.ci.run's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labctl import paths
+from labctl.cluster import bringup, bundle, mark, proof, running, teardown
+from labctl.cluster.bringup import Options
+from labctl.cluster.proof import ProofResult, Proven
+from labctl.cluster.running import RunningCluster
+from labctl.cluster.spec import ClusterSpec
+from labctl.errors import LabctlError
+from labctl.host import doctor
+from labctl.kube import connect
+from labctl.lab.loader import LabFile
+from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.lab.suite import Suite
+from labctl.network import registry
+from labctl.progress import Progress
+from labctl.tools.docker import Docker
+
+ONCE = ("memory", "ports", "subnets", "disk-docker", "image-source")
+"""What only a new cluster needs: one that runs has taken its share already."""
+
+PROVEN = {True: Status.PASS, False: Status.FAIL, None: Status.SKIP}
+
+
+@dataclass
+class RealStages:
+    """The phases on this machine, for one cluster and a choice of labs."""
+
+    spec: ClusterSpec
+    files: Sequence[LabFile]
+    options: Options
+    strict: bool = False
+    docker: Docker = field(default_factory=Docker)
+    _facts: dict[str, str] = field(default_factory=dict)
+    _proof: ProofResult | None = None
+    _bundle: str = ""
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name."""
+        return self.spec.name
+
+    def doctor(self) -> str:
+        """Every check of the doctor; of a cluster that runs only what it still needs. Raises `HostError`."""
+        there = bool(self.docker.containers({mark.KIND_CLUSTER: self.cluster}))
+        skip = {*self.options.skip_checks, *(ONCE if there else ())}
+        needs = bringup.needs(self.spec, self.options, new=not there)
+        findings = doctor.require(needs, sorted(skip), docker=self.docker)
+        warned = [finding.title for finding in findings if finding.status == "warn"]
+        return f"{len(findings)} checks" + (f", warnings: {', '.join(warned)}" if warned else "")
+
+    def up(self, progress: Progress) -> bool:
+        """Create the cluster, or find that it runs as it should; whether it was created."""
+        examined = replace(self.options, skip_checks=tuple(check.id for check in doctor.CHECKS))
+        try:
+            up = bringup.up(self.spec, examined, progress, docker=self.docker)
+        except LabctlError as failed:
+            self._bundle = str(getattr(failed, "bundle", None) or "")
+            raise
+        self._facts |= {
+            "kubernetes": up.kubernetes,
+            "cni": self.spec.cni,
+            "load balancer": self.spec.load_balancer,
+        }
+        self._proof = up.proof
+        return up.plan.action in ("create", "replace")
+
+    def proof(self, progress: Progress) -> tuple[CheckResult, ...]:
+        """The proof of the network, as checks: the one of the bring-up, or a new one where it had nothing to do."""
+        if self._proof is None and registry.PLUGINS[self.spec.cni].upstream:
+            cluster = self._running()
+            with contextlib.closing(connect(cluster.kubeconfig, cluster.context)) as kube:
+                self._proof = proof.prove(cluster, kube, progress)
+        if self._proof is None:
+            return (CheckResult("network", "the network", Status.SKIP, actual="there is no CNI plugin"),)
+        return tuple(_check(one) for one in self._proof.proofs)
+
+    def labs(self, progress: Progress, on_result: Callable[[LabResult], None]) -> RunResult:
+        """Run the labs in their order."""
+        suite = Suite(self._running(), self.files, progress, self.docker, self.strict, on_result)
+        return suite.go("run")
+
+    def collect(self, reason: str) -> str:
+        """A bundle of what explains a failure; its path. A bring-up that failed has made one before it cleaned up."""
+        if not self._bundle:
+            self._bundle = str(
+                bundle.collect(self.cluster, reason, self.options.bundle_directory, docker=self.docker)
+            )
+        return self._bundle
+
+    def down(self, progress: Progress) -> None:
+        """Delete the cluster and wait until nothing of it is left."""
+        teardown.down(self.cluster, progress, docker=self.docker)
+
+    def facts(self) -> dict[str, str]:
+        """What is known by now."""
+        return dict(self._facts)
+
+    def _running(self) -> RunningCluster:
+        return running.find(self.cluster, docker=self.docker)
+
+
+def bundle_directory(cluster: str, given: Path | None = None) -> Path:
+    """Where the bundle of this run goes, under ``given`` or among labctl's state; it outlives the cluster.
+
+    The default's name begins with a dot, so that it can be no cluster's.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return (given or paths.state_root() / ".bundles") / f"{cluster}-{stamp}"
+
+
+def _check(one: Proven) -> CheckResult:
+    return CheckResult(one.id, one.title, PROVEN[one.held], one.expected, one.actual, seconds=one.seconds)

@@ -1,0 +1,128 @@
+"""`labctl ci`: doctor, up, proof, labs, down, with one exit code and reports whatever happens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from labctl.cli.options import output_option
+from labctl.console import Console
+from labctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from labctl.cluster.spec import ClusterSpec
+    from labctl.lab.loader import LabFile
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("config", default="three-nodes")
+@click.option("--name", metavar="NAME", help="Another name for the cluster than the file gives it.")
+@click.option(
+    "--labs",
+    "words",
+    multiple=True,
+    metavar="LAB",
+    help="Labs to run: 9, 9-15, volume, 9,11-13 (default: all; none: only the proof).",
+)
+@click.option("--junit", type=FILE, metavar="FILE", help="Write a JUnit XML report.")
+@click.option("--html", type=FILE, metavar="FILE", help="Write a report as one HTML page.")
+@click.option(
+    "--summary", type=FILE, metavar="FILE", help="Append a report in Markdown ($GITHUB_STEP_SUMMARY)."
+)
+@click.option(
+    "--keep",
+    type=click.Choice(["never", "on-failure", "always"]),
+    default="never",
+    show_default=True,
+    help="When the cluster may outlive the run. One that ran before is never deleted.",
+)
+@click.option(
+    "--bundle",
+    "bundles",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Where what is collected after a failure goes (default: among labctl's state).",
+)
+@click.option("--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check of the doctor.")
+@click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@click.option(
+    "--image-source",
+    type=click.Choice(["auto", "present", "pull", "build"]),
+    default="auto",
+    show_default=True,
+    help="Where an absent node image may come from.",
+)
+@output_option
+@click.pass_obj
+def ci(
+    console: Console,
+    config: str,
+    name: str | None,
+    words: tuple[str, ...],
+    junit: Path | None,
+    html: Path | None,
+    summary: Path | None,
+    keep: Literal["never", "on-failure", "always"],
+    bundles: Path | None,
+    skip: tuple[str, ...],
+    strict: bool,
+    image_source: Literal["auto", "present", "pull", "build"],
+) -> int:
+    """Doctor, up, proof, labs, down: one command, one exit code.
+
+    CONFIG is a cluster file or the name of one that ships with labctl. On any failure, what explains it is
+    collected before the cluster is deleted, and its path is printed. Exit codes: 0 proven, 1 a lab's check
+    failed, 3 the machine is not ready, 4 the infrastructure failed, 5 a deadline passed, 9 nothing was verified.
+    """
+    from labctl.ci.run import Run
+    from labctl.ci.stages import RealStages, bundle_directory
+    from labctl.cluster.bringup import Options
+    from labctl.report import data, text
+    from labctl.report.files import Files
+
+    spec = _spec(config, name)
+    labs = _labs(words)
+    files = Files(junit, html, summary)
+    files.require_writable()
+    options = Options(
+        source=image_source,
+        skip_checks=skip,
+        keep_on_failure=keep != "never",
+        bundle_directory=bundle_directory(spec.name, bundles),
+    )
+    stages = RealStages(spec, labs, options, strict)
+    report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()
+    console.data(data.as_json(report), lambda: text.report(report))
+    files.write(report)
+    return report.exit_code
+
+
+def _spec(config: str, name: str | None) -> ClusterSpec:
+    from dataclasses import replace
+
+    from labctl.cluster import specfile
+    from labctl.cluster.spec import NAME, NAME_RULE
+
+    spec = specfile.load(specfile.locate(config))
+    if name is None:
+        return spec
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a cluster's name", next_step=f"use {NAME_RULE}")
+    return replace(spec, name=name)
+
+
+def _labs(words: tuple[str, ...]) -> tuple[LabFile, ...]:
+    """The labs that the words name. They are loaded once here, so that a bad file is found before the work."""
+    from labctl.lab import loader
+    from labctl.lab.suite import load_all
+
+    if words == ("none",):
+        return ()
+    found = loader.discover(loader.find_folder())
+    chosen = loader.select(found, words, everything=not words)
+    load_all(chosen)
+    return chosen
