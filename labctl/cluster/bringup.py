@@ -1,0 +1,551 @@
+"""`labctl up`: from a spec to a cluster that is proven. STEPS is the whole of it, in order.
+
+Whatever ends it early, what this run made is removed, and nothing else: the owner's id on every
+container decides. The evidence is collected first. Each step is written into the journal as it
+begins, so that one who finds the ruins of a killed process knows how far it came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labctl import paths
+from labctl.cluster import bundle, journal, kindconfig, lock, mark, plan, proof, readiness, running, teardown
+from labctl.cluster.journal import Journal
+from labctl.cluster.kindconfig import MachineNeeds
+from labctl.cluster.mark import Mark
+from labctl.cluster.plan import Plan
+from labctl.cluster.proof import ProofResult
+from labctl.cluster.running import RunningCluster
+from labctl.cluster.spec import ClusterSpec
+from labctl.errors import CleanupIncomplete, InfrastructureError, Interrupted, LabctlError
+from labctl.host import doctor
+from labctl.host.finding import HostPort, Needs, Source
+from labctl.host.machine import CAP_SYS_RESOURCE, Machine
+from labctl.images import nodeimage, workloads
+from labctl.images.lock import load as image_lock
+from labctl.images.nodeimage import NodeImage
+from labctl.kube import Kube, connect
+from labctl.network import install, registry
+from labctl.network import pool as pools
+from labctl.network.pool import Pool
+from labctl.progress import Progress, Quiet, Step
+from labctl.tools.docker import Docker
+from labctl.tools.kind import Kind, Stage
+from labctl.tools.kubectl import NodeKubectl
+from labctl.waiting import Deadline
+
+DEADLINE_SECONDS = 600.0
+"""For everything after the node image is here. Usual: one minute; on a machine under load, three."""
+
+NETWORK = "kind"
+"""The docker network that kind makes and all its clusters share."""
+
+API_ANSWERS = "Starting control-plane"
+"""kind's stage after which the API server answers; it goes on to join the other nodes."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to bring up, as opposed to what. ``image`` names a node image instead of the locked one."""
+
+    replace: bool = False
+    force: bool = False
+    skip_checks: tuple[str, ...] = ()
+    image: str = ""
+    source: Source = "auto"
+    keep_on_failure: bool = False
+    prove: bool = True
+    bundle_directory: Path | None = None
+    deadline: float = DEADLINE_SECONDS
+
+
+@dataclass(frozen=True)
+class Up:
+    """What came of it. ``seconds`` maps each phase to its time; ``proof`` is None when none was made."""
+
+    cluster: RunningCluster
+    plan: Plan
+    kubernetes: str
+    proof: ProofResult | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class BringUp:
+    """One run of `up`: what it knows so far, and a method for each step."""
+
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        options: Options,
+        progress: Progress,
+        docker: Docker,
+        kind: Kind | None = None,
+    ) -> None:
+        self.spec = spec
+        self.options = options
+        self.progress = progress
+        self.docker = docker
+        self._kind = kind
+        self.plan = Plan("create", "")
+        self.mark = Mark(spec.name, mark.new_owner(), 0, spec)
+        self.image: NodeImage | None = None
+        self.marked = False
+        self.in_kind = False
+        self.deadline = Deadline(options.deadline)
+        self.journal = Journal(
+            spec.name, self.mark.owner, "plan", spec, os.getpid(), lock.command_line(),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )  # fmt: skip
+        self.installing = Installing()
+        self.proof: ProofResult | None = None
+        self.kubernetes = ""
+        self.said: list[str] = []
+        self._kube: Kube | None = None
+
+    # --- the steps
+
+    def check_machine(self) -> None:
+        """The doctor, for what this spec needs."""
+        with self.progress.step("Check this machine") as step:
+            findings = doctor.require(
+                needs(self.spec, self.options, new=self.plan.action == "create"),
+                self.options.skip_checks,
+                docker=self.docker,
+            )
+            warned = [one.title for one in findings if one.status == "warn"]
+            step.result(f"warnings: {', '.join(warned)}" if warned else "ready")
+
+    def find_image(self) -> None:
+        """A node image: present, pulled or built."""
+        if self.options.image:
+            self.image = given_image(self.docker, self.options.image)
+        else:
+            self.image = nodeimage.ensure(self.docker, self.progress, source=self.options.source)
+        self.mark = replace(self.mark, node_image=self.image.reference)
+        self.deadline = Deadline(self.options.deadline)
+
+    def clear(self) -> None:
+        """With --replace: delete what runs under this name."""
+        if self.plan.action != "replace":
+            return
+        with self.progress.step("Delete the former cluster") as step:
+            removed = teardown.sweep(
+                self.docker, self.spec.name, owner=None, foreign=self.options.force, settle=0.0
+            )
+            mark.take_away(self.docker, self.spec.name)
+            step.result(f"{len(removed)} container(s)")
+
+    def create_nodes(self) -> None:
+        """kind makes the nodes; CNI and load balancer are applied as soon as the API server answers."""
+        with self.progress.step(f"Create {self.spec.nodes} node(s)") as step, contextlib.ExitStack() as alone:
+            # The slot stays ours from here on: it is in the mark. The network is made under the same lock.
+            alone.enter_context(lock.everything())
+            self.mark = replace(self.mark, slot=mark.free_slot(self.docker))
+            mark.put(self.docker, self.mark)
+            self.marked = True
+            if self.docker.network(NETWORK) is not None:
+                alone.close()
+            self._kind_create(step, network_exists=alone.close)
+            ids = [one.id for one in self.docker.containers({mark.KIND_CLUSTER: self.spec.name})]
+            self.journal = replace(self.journal, containers=tuple(ids))
+            step.result(f"kind {self.kind.version()}, {self.mark.node_image}")
+
+    def finish_network(self) -> None:
+        """Wait until the manifests are applied, and read back what was asked of the nodes."""
+        title = f"Install CNI {self.spec.cni} and load balancer {self.spec.load_balancer}"
+        with self.progress.step(title) as step:
+            step.result(self.installing.finish(self.deadline))
+        self._read_back()
+
+    def wait_ready(self) -> None:
+        """The readiness ladder."""
+        readiness.climb(
+            readiness.ladder(self.spec, self.kube),
+            self.cluster,
+            self.progress,
+            self.deadline,
+            docker=self.docker,
+        )
+        self.kubernetes = self.kube.version()
+
+    def prove(self) -> None:
+        """The proof that the network works."""
+        if not registry.PLUGINS[self.spec.cni].upstream:
+            self.progress.say("no CNI plugin, so the network is not proven")
+        elif self.options.prove:
+            if self.image and self.image.origin != "built":
+                nodes = self.cluster.containers
+                workloads.ensure(self.docker, nodes, [workloads.PROBE], self.progress)
+            self.proof = proof.require(proof.prove(self.cluster, self.kube, self.progress))
+
+    # --- what the steps use
+
+    @property
+    def kind(self) -> Kind:
+        """The kind program, looked for when it is needed."""
+        if self._kind is None:
+            self._kind = Kind()
+        return self._kind
+
+    @property
+    def cluster(self) -> RunningCluster:
+        """The cluster as docker shows it now."""
+        return running.find(self.spec.name, docker=self.docker)
+
+    @property
+    def kube(self) -> Kube:
+        """The connection to its API server."""
+        if self._kube is None:
+            self._kube = connect(self.cluster.kubeconfig)
+        return self._kube
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if self._kube is not None:
+            self._kube.close()
+
+    def pool(self) -> Pool:
+        """The load balancer's addresses."""
+        network = self.docker.network(NETWORK)
+        subnet = pools.first_ipv4(network.subnets) if network else ""
+        if not subnet:
+            raise InfrastructureError(
+                f"the docker network {NETWORK} has no IPv4 subnet",
+                next_step="ask for `--load-balancer none`, or delete that network when no cluster uses it",
+            )
+        return pools.pool(subnet, self.mark.slot)
+
+    def enter(self, phase: str) -> None:
+        """Write into the journal that a phase begins."""
+        self.journal = self.journal.at(phase)
+        journal.write(self.journal)
+
+    def _kind_create(self, step: Step, *, network_exists: Callable[[], None]) -> None:
+        config = kindconfig.render(
+            self.spec, self._machine_needs(), node_labels={mark.NODE_LABEL: self.mark.owner}
+        )
+        scratch = paths.cluster_state(self.spec.name) / "kind-kubeconfig"
+
+        def reached(stage: Stage) -> None:
+            if stage.title.startswith("Preparing nodes"):
+                network_exists()
+            if stage.title.startswith(API_ANSWERS) and stage.outcome == "done":
+                self.installing.start(self._install)
+
+        def heard(line: str) -> None:
+            self.said.append(line)
+            if not line.endswith(" s") and "..." not in line and len(line) < 80:
+                step.note(line)
+
+        self.in_kind = True
+        try:
+            self.kind.create_cluster(
+                name=self.spec.name,
+                config=config,
+                image=self.mark.image,
+                kubeconfig=scratch,
+                timeout=self.deadline.left(),
+                on_event=heard,
+                on_stage=reached,
+            )
+            self.in_kind = False
+        finally:
+            for path in (scratch, scratch.with_name(scratch.name + ".lock")):
+                path.unlink(missing_ok=True)
+        self.installing.start(self._install)
+
+    def _install(self) -> None:
+        """Runs beside kind: what it does not need to wait for."""
+        assert self.image is not None
+        names = self.spec.node_names()
+        kubectl = NodeKubectl(self.docker, names[0])
+        plugin, balancer = registry.PLUGINS[self.spec.cni], registry.LOAD_BALANCERS[self.spec.load_balancer]
+        quiet = Quiet()
+        install.plugin(plugin, self.docker, names, kubectl, self.image, self.spec.pod_subnet, quiet)
+        install.load_balancer(balancer, self.docker, names, kubectl, self.image, self.pool, quiet)
+
+    def _machine_needs(self) -> MachineNeeds:
+        return machine_needs(self.docker)
+
+    def _read_back(self) -> None:
+        """Patches can be dropped without a word, and the API server must listen on this machine only."""
+        wanted = self._machine_needs()
+        for node in self.spec.node_names():
+            checks = {
+                "failCgroupV1: false": "/var/lib/kubelet/config.yaml" if wanted.cgroup_v1 else "",
+                "restrict_oom_score_adj = true": "/etc/containerd/config.toml"
+                if wanted.restrict_oom_score_adj
+                else "",
+            }
+            for text, file in checks.items():
+                if file and not self.docker.exec(node, ["grep", "-q", text, file], check=False).ok:
+                    raise InfrastructureError(
+                        f"node {node} does not have the setting `{text}`",
+                        why=f"it is not in {file}: the patch was dropped",
+                        next_step="please report this with the version of kind (`labctl doctor`)",
+                    )
+        for described in self.docker.inspect(*self.spec.node_names()[: self.spec.control_planes]):
+            for bound in (described["NetworkSettings"]["Ports"] or {}).get("6443/tcp") or ():
+                if bound["HostIp"] not in {"127.0.0.1", "::1"}:
+                    raise InfrastructureError(
+                        "the API server listens on other addresses than this machine's own",
+                        why=f"{described['Name'].lstrip('/')} is published on {bound['HostIp']}",
+                        next_step="please report this with the version of kind (`labctl doctor`)",
+                    )
+
+
+STEPS: tuple[tuple[str, Callable[[BringUp], None]], ...] = (
+    ("doctor", BringUp.check_machine),
+    ("image", BringUp.find_image),
+    ("clear", BringUp.clear),
+    ("nodes", BringUp.create_nodes),
+    ("network", BringUp.finish_network),
+    ("readiness", BringUp.wait_ready),
+    ("proof", BringUp.prove),
+)
+"""Everything that `up` does for a new cluster, by phase. The lock and the plan come before."""
+
+VERIFY = STEPS[-2:]
+"""What it does for one that runs and whose proof is not on record."""
+
+
+def up(
+    spec: ClusterSpec,
+    options: Options,
+    progress: Progress,
+    *,
+    docker: Docker | None = None,
+    kind: Kind | None = None,
+) -> Up:
+    """Bring up ``spec`` and prove it; a cluster that runs as asked for is left alone.
+
+    Raises whatever a step raises, after cleaning up; `Conflict` when something stands in the way;
+    `Interrupted`; `CleanupIncomplete` when something of this run could not be removed.
+    """
+    docker = docker or Docker()
+    with lock.cluster(spec.name):
+        run = BringUp(spec, options, progress, docker, kind)
+        try:
+            run.plan = plan.decide(
+                spec, docker, replace=options.replace, force=options.force, image=options.image
+            )
+            return _carry_out(run)
+        finally:
+            run.close()
+
+
+def _carry_out(run: BringUp) -> Up:
+    if run.plan.action == "nothing":
+        return _nothing_to_do(run)
+    seconds: dict[str, float] = {}
+    steps = VERIFY if run.plan.action == "verify" else STEPS
+    if run.plan.action == "verify":
+        run.progress.say(f"cluster {run.spec.name}: {run.plan.reason}")
+        _adopt(run)
+    try:
+        for phase, step in steps:
+            started = time.monotonic()
+            run.enter(phase)
+            step(run)
+            seconds[phase] = round(time.monotonic() - started, 2)
+            run.journal = replace(run.journal, seconds=seconds)
+        run.enter(journal.READY)
+        return Up(run.cluster, run.plan, run.kubernetes, run.proof, seconds)
+    except BaseException as cause:
+        if run.plan.action == "verify":
+            _forget_journal(run.spec.name)
+            raise
+        ended = _give_up(run, cause)
+        if ended is cause:
+            raise
+        raise ended from cause
+
+
+def _adopt(run: BringUp) -> None:
+    """Go on under the mark of the cluster that runs."""
+    there = mark.marks(run.docker).get(run.spec.name)
+    if there is not None:
+        run.mark = there
+        run.journal = replace(run.journal, owner=there.owner)
+
+
+def _nothing_to_do(run: BringUp) -> Up:
+    with run.progress.step(f"Cluster {run.spec.name} runs already") as step:
+        kube = run.kube
+        for rung in readiness.ladder(run.spec, kube):
+            step.note(rung.title)
+        readiness.climb(
+            readiness.ladder(run.spec, kube), run.cluster, Quiet(), Deadline(30.0), docker=run.docker
+        )
+        step.result("nothing to do")
+    return Up(run.cluster, run.plan, kube.version())
+
+
+# --- when it does not work
+
+
+def _give_up(run: BringUp, cause: BaseException) -> BaseException:
+    """Evidence, then clean-up, then the error that says what happened."""
+    interrupt = isinstance(cause, KeyboardInterrupt)
+    phase = run.journal.phase
+    evidence = None
+    try:
+        if isinstance(cause, LabctlError) and run.marked and not isinstance(cause, Interrupted):
+            _add_last_words(run, cause, phase)
+            evidence = _bundle(run, cause)
+        if not (run.options.keep_on_failure and not interrupt and run.marked):
+            _clean_up(run)
+    except KeyboardInterrupt as again:
+        raise Interrupted(
+            "interrupted again while cleaning up",
+            signal_number=2,
+            next_step=f"delete what is left: `labctl down {run.spec.name}`",
+        ) from again
+    if interrupt:
+        number = 15 if type(cause).__name__ == "Terminated" else 2
+        return Interrupted(
+            f"interrupted in phase {phase}",
+            signal_number=number,
+            next_step="nothing of it is left; start anew with the same command",
+        )
+    if isinstance(cause, LabctlError):
+        if evidence:
+            kept = f"what was seen is kept in {evidence}"
+            cause.next_step = f"{cause.next_step}; {kept}" if cause.next_step else kept
+    return cause
+
+
+def _add_last_words(run: BringUp, cause: LabctlError, phase: str) -> None:
+    if phase == "nodes":
+        with contextlib.suppress(LabctlError):
+            said = bundle.last_words(run.spec.name, run.docker)
+            cause.details = "\n".join(filter(None, (cause.details, said)))
+
+
+def _bundle(run: BringUp, cause: LabctlError) -> Path | None:
+    reason = "\n".join(
+        filter(None, (f"{cause.what} [{cause.id}]", cause.why, cause.next_step, cause.details))
+    )
+    with run.progress.step("Collect what can be seen") as step:
+        try:
+            place = bundle.collect(
+                run.spec.name, reason, run.options.bundle_directory,
+                docker=run.docker, kind=run.kind, trace=run.said,
+            )  # fmt: skip
+        except (LabctlError, OSError) as failed:
+            step.result(f"not possible: {failed}")
+            return None
+        step.result(str(place))
+        return place
+
+
+def _clean_up(run: BringUp) -> None:
+    if run.marked or run.in_kind:
+        with run.progress.step("Remove what this run made") as step:
+            settle = teardown.LATE_SECONDS if run.in_kind else 0.0
+            try:
+                teardown.abort(run.docker, run.mark, settle=settle)
+            except CleanupIncomplete:
+                raise
+            except LabctlError as failed:
+                raise CleanupIncomplete(
+                    f"cluster {run.spec.name} could not be removed",
+                    leftovers=[f"containers with the label {mark.OWNER}={run.mark.owner}"],
+                    why=str(failed),
+                    next_step=f"`labctl down {run.spec.name}`",
+                ) from failed
+            step.result("0 containers left")
+    _forget_journal(run.spec.name)
+
+
+def _forget_journal(name: str) -> None:
+    """Journal and kubeconfig; bundles stay."""
+    directory = paths.cluster_state(name)
+    with contextlib.suppress(OSError):
+        journal.path(name).unlink(missing_ok=True)
+        (directory / "kubeconfig").unlink(missing_ok=True)
+        directory.rmdir()
+
+
+# --- helpers
+
+
+class Installing:
+    """The installation that runs beside kind, in a thread of its own; started once."""
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._began = self._ended = 0.0
+        self._guard = threading.Lock()
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Begin, unless it has begun already."""
+        with self._guard:
+            if self._thread is not None:
+                return
+            self._began = time.monotonic()
+            self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
+            self._thread.start()
+
+    def finish(self, deadline: Deadline) -> str:
+        """Wait for its end and say how long it took. Raises what it raised, or `InfrastructureError`."""
+        assert self._thread is not None
+        self._thread.join(deadline.left())
+        if self._failure is not None:
+            raise self._failure
+        if self._thread.is_alive():
+            raise InfrastructureError("the manifests could not be applied in time")
+        return f"applied in {self._ended - self._began:.1f} s, while the nodes joined"
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as failure:  # noqa: BLE001  # handed to the thread that waits for it
+            self._failure = failure
+        finally:
+            self._ended = time.monotonic()
+
+
+def needs(spec: ClusterSpec, options: Options, *, new: bool = True) -> Needs:
+    """What the machine must be able to carry for ``spec``; only a ``new`` cluster needs its ports free."""
+    locked = image_lock()
+    names = (locked.built.image.reference, locked.pulled.image.pull_reference)
+    ports = kindconfig.host_ports(spec) if new else ()
+    return Needs(
+        control_planes=spec.control_planes,
+        workers=spec.workers,
+        ports=tuple(HostPort(port, at, "udp" if proto == "udp" else "tcp") for port, at, proto in ports),
+        pod_subnet=spec.pod_subnet,
+        service_subnet=spec.service_subnet,
+        images=(options.image,) if options.image else names,
+        source=options.source,
+    )
+
+
+def machine_needs(docker: Docker) -> MachineNeeds:
+    """What the docker host forces on the nodes."""
+    machine = Machine()
+    return MachineNeeds(
+        cgroup_v1=str(docker.info().get("CgroupVersion") or "") == "1",
+        restrict_oom_score_adj=machine.bounding_set_has(CAP_SYS_RESOURCE) is False,
+    )
+
+
+def given_image(docker: Docker, reference: str) -> NodeImage:
+    """A node image that the user names; it must be present. Raises `ImageUnavailable`."""
+    found = docker.image(reference)
+    if found is None:
+        docker.pull(reference)
+        found = docker.image(reference)
+    identity = nodeimage.identity_of(found) if found else reference
+    built = "recipe" in identity
+    return NodeImage(reference, identity, "built" if built else "pulled", "")

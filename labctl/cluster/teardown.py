@@ -1,0 +1,163 @@
+"""Deleting a cluster, and making sure that nothing of it comes back.
+
+What is ours is decided by the owner's mark on each container, never by a name alone. Containers can
+appear after the program that ordered them was ended, so the list is looked at until it stays
+empty. Deleting needs none of labctl's files: they are removed last, and may be gone already.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from labctl import paths
+from labctl.cluster import journal, lock, mark
+from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
+from labctl.cluster.running import LOAD_BALANCER_ROLE
+from labctl.cluster.spec import NAME
+from labctl.errors import CleanupIncomplete, Conflict, Interrupted, LabctlError, UsageError
+from labctl.progress import Progress
+from labctl.tools.docker import Container, Docker
+from labctl.waiting import pause
+
+LATE_SECONDS = 10.0
+"""How long the list must stay empty after kind was ended in the middle of its work."""
+LOOK_SECONDS = 0.5
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What `down` removed: containers by name, and whether there was anything at all."""
+
+    name: str
+    containers: tuple[str, ...]
+    found: bool
+
+
+def down(name: str, progress: Progress, *, force: bool = False, docker: Docker | None = None) -> Deleted:
+    """Delete the cluster ``name`` and everything that belongs to it; an absent one is no error.
+
+    Raises `Conflict` for a cluster that labctl did not make (unless ``force``) or that another labctl
+    works on, `CleanupIncomplete` that lists what is left.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no cluster's name")
+    docker = docker or Docker()
+    with lock.cluster(name, optional=True):
+        containers = docker.containers({KIND_CLUSTER: name})
+        known = name in mark.marks(docker)
+        refuse_foreign(name, containers, force=force)
+        if not containers and not known and not paths.cluster_state(name).exists():
+            return Deleted(name, (), found=False)
+        with _interruptible(name), progress.step(f"Delete cluster {name}") as step:
+            removed = sweep(docker, name, owner=None, foreign=force)
+            mark.take_away(docker, name)
+            _forget(name)
+            step.result(f"{len(removed)} container(s)")
+    return Deleted(name, tuple(sorted(removed)), found=True)
+
+
+def sweep(
+    docker: Docker, name: str, *, owner: str | None, foreign: bool = False, settle: float = 0.0
+) -> set[str]:
+    """Remove the containers of ``name`` until none is there for ``settle`` seconds; returns their names.
+
+    Only those of ``owner`` (None: of any labctl bring-up; with ``foreign`` simply all of that name).
+    Raises `CleanupIncomplete` when containers stay although they were removed.
+    """
+    removed: set[str] = set()
+    fruitless = 0
+    since = time.monotonic()
+    while True:
+        left = ours(docker.containers({KIND_CLUSTER: name}), owner=owner, foreign=foreign)
+        if left:
+            fruitless = fruitless + 1 if {one.name for one in left} <= removed else 0
+            if fruitless >= TRIES:
+                raise _incomplete(name, [one.name for one in left])
+            _remove(docker, name, left)
+            removed |= {one.name for one in left}
+            since = time.monotonic()
+        elif time.monotonic() - since >= settle:
+            return removed
+        else:
+            pause(LOOK_SECONDS)
+
+
+def ours(
+    containers: Sequence[Container], *, owner: str | None = None, foreign: bool = False
+) -> list[Container]:
+    """Those of a cluster's containers that may be removed. See `sweep`.
+
+    kind's own load balancer for several control planes carries no mark: it goes with the nodes beside it.
+    """
+    if foreign:
+        return list(containers)
+    nodes = [one for one in containers if one.labels.get(KIND_ROLE) != LOAD_BALANCER_ROLE]
+    mine = [one for one in nodes if (found := mark.read(one.labels)) and owner in {None, found.owner}]
+    fronts = [one for one in containers if one not in nodes]
+    return mine + (fronts if len(mine) == len(nodes) else [])
+
+
+def refuse_foreign(name: str, containers: Sequence[Container], *, force: bool) -> None:
+    """Raise `Conflict` when a cluster of that name runs that labctl did not make."""
+    strange = [one.name for one in containers if one not in ours(containers)]
+    if strange and not force:
+        raise Conflict(
+            f"the cluster {name} was not made by labctl",
+            why=f"without labctl's mark: {', '.join(strange)}",
+            next_step=f"choose another name, or delete it with what made it: `kind delete cluster --name {name}`"
+            f" (`labctl down --force {name}` deletes it too)",
+        )
+
+
+def abort(docker: Docker, mine: Mark, *, settle: float) -> None:
+    """Remove what one bring-up made and nothing else; raises as `sweep` does."""
+    sweep(docker, mine.cluster, owner=mine.owner, settle=settle)
+    there = mark.marks(docker).get(mine.cluster)
+    if there is None or there.owner == mine.owner:
+        mark.take_away(docker, mine.cluster)
+
+
+def _remove(docker: Docker, name: str, containers: Sequence[Container]) -> None:
+    names = [one.name for one in containers]
+    try:
+        docker.remove(*names)
+    except LabctlError as failed:
+        left = ours(docker.containers({KIND_CLUSTER: name}), foreign=True)
+        still = [one.name for one in left if one.name in names]
+        if still:
+            raise _incomplete(name, still, why=failed.why or failed.what) from failed
+
+
+def _incomplete(name: str, left: Sequence[str], why: str = "") -> CleanupIncomplete:
+    return CleanupIncomplete(
+        f"cluster {name} could not be deleted whole",
+        leftovers=[f"container {one}" for one in left],
+        why=why or f"{len(left)} container(s) are still there",
+        next_step=f"`docker rm -f -v {' '.join(left)}`, then `labctl down {name}` again",
+    )
+
+
+def _forget(name: str) -> None:
+    try:
+        journal.remove(name)
+    except OSError as cause:
+        raise CleanupIncomplete(
+            f"the containers of {name} are deleted; its files are not",
+            leftovers=[str(paths.cluster_state(name))],
+            why=cause.strerror or str(cause),
+            next_step="delete that directory",
+        ) from cause
+
+
+@contextlib.contextmanager
+def _interruptible(name: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            f"interrupted while deleting cluster {name}", next_step=f"go on with `labctl down {name}`"
+        ) from stop
