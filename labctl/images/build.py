@@ -7,8 +7,10 @@ finished is kept, so a build that was interrupted or that failed goes on where i
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import re
 import shutil
 import threading
 from collections import deque
@@ -20,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from labctl import paths
-from labctl.errors import BuildFailed, HostError, ImageUnavailable, WriteFailed
+from labctl.errors import BuildFailed, HostError, ImageUnavailable, LabctlError, WriteFailed
 from labctl.host.packages import NODE_BUILD
 from labctl.images import assemble, catalog, components, kindfiles, layers, lock, oci, rootfs
 from labctl.images.assemble import FORMAT, Parts
@@ -43,6 +45,8 @@ SPACE_COLD = 12 << 30
 """Bytes: Go's caches take about 7 GiB, the pieces 2.5, docker's copy and the archive on its way 1 each."""
 ROOMY_MEMORY = 7 << 30
 """Bytes of memory from which the compiler may let its heap grow and two programs are built side by side."""
+
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -286,8 +290,13 @@ def _need_space(home: Path, tasks: Sequence[Task]) -> None:
         )
 
 
-def _explained(failed: BuildFailed, log: Log) -> BuildFailed:
+def _explained(failed: BuildFailed, log: Log) -> LabctlError:
+    """With the log's last lines; a program that found the disk full is no mistake in what it built."""
     kept = f"the whole log: {log.path}\n{failed.details or log.tail()}"
+    if _DISK_FULL.search(kept):
+        return write_failed(
+            OSError(errno.ENOSPC, f"{failed.what}: no space left on the device"), log.path.parent
+        )
     return BuildFailed(
         failed.what,
         why=failed.why,

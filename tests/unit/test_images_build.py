@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -44,7 +45,7 @@ echo "$*" >> "$W/calls"
 for last in "$@"; do :; done
 refuse() {{
   if [ -f "$W/fail/$last" ]; then cat "$W/fail/$last" >&2; exit 1; fi
-  if [ -f "$W/hang/$last" ]; then : > "$W/hanging"; sleep 60; fi
+  if [ -f "$W/hang/$last" ]; then echo $$ > "$W/hanging"; exec sleep 60; fi
 }}
 case "$1" in
   env) cat "$W/goversion" ;;
@@ -283,6 +284,15 @@ def test_a_disk_that_fills_up_is_named_and_the_image_not_half_loaded(
     assert (world.daemon(), world.half_made()) == (None, [])
 
 
+def test_a_compiler_that_finds_the_disk_full_is_about_the_disk(world: World) -> None:
+    world.fails("./kube", "compile: writing output: write $WORK/b001/_pkg_.a: no space left on device")
+    with pytest.raises(WriteFailed, match="could not write") as caught:
+        world.build()
+    assert "./kube" in caught.value.why
+    assert "free some space" in caught.value.next_step
+    assert (world.daemon(), world.half_made()) == (None, [])
+
+
 def test_an_image_that_kubeadm_asks_for_must_be_there(world: World) -> None:
     world.asks_for(["registry.k8s.io/pause:3.10", "registry.k8s.io/new-thing:v1"])
     with pytest.raises(BuildFailed, match="kubeadm asks for") as caught:
@@ -336,10 +346,12 @@ def hanging(world: World) -> Iterator[subprocess.Popen[str]]:
         until(lambda: _there(world.directory / "hanging"), what="the build hangs", within=30, every=0.02)
         yield process
         process.kill()
+        with contextlib.suppress(ProcessLookupError):  # what a killed build had started outlives it
+            os.kill(int((world.directory / "hanging").read_text()), signal.SIGKILL)
 
 
 def _there(path: Path) -> None:
-    if not path.exists():
+    if not path.exists() or not path.read_text():
         raise NotYet("not there")
 
 
