@@ -79,6 +79,12 @@ def backends(k8s: Cluster) -> list[V1Pod]:
     return [pod for pod in k8s.pods("web") if pod.metadata.owner_references]
 
 
+def some_client(k8s: Cluster) -> str:
+    clients = k8s.pods("client")
+    expect(bool(clients), seen="no client pod", expected="a client on every node")
+    return str(clients[0].metadata.name)
+
+
 def who_answers(k8s: Cluster, client: str) -> frozenset[str]:
     call = k8s.probe(client).dial(address(k8s, "web"), 80, tries=TRIES)
     strangers = [name for name in call.responders if not name.endswith(f"/{k8s.nonce}")]
@@ -118,13 +124,13 @@ def all_backends_answer(k8s: Cluster) -> None:
 
 
 def web_answers(k8s: Cluster) -> None:
-    call = k8s.probe(k8s.pods("client")[0].metadata.name).dial(address(k8s, "web"), 80)
+    call = k8s.probe(some_client(k8s)).dial(address(k8s, "web"), 80)
     expect(call.open, seen=call, expected="the Service with backends answers")
 
 
 @lab.check("A Service without pods refuses at once", control=web_answers, consistently=3)
 def idle_refuses(k8s: Cluster) -> None:
-    call = k8s.probe(k8s.pods("client")[0].metadata.name).dial(address(k8s, "idle"), 80)
+    call = k8s.probe(some_client(k8s)).dial(address(k8s, "idle"), 80)
     expect(call.refused, seen=call, expected="connection refused")
 
 
@@ -157,7 +163,7 @@ def unready(k8s: Cluster, pod: str) -> Iterator[None]:
 
 @lab.experiment("A pod that is not ready gets no calls")
 def unready_leaves(k8s: Cluster) -> Experiment:
-    client, chosen = k8s.pods("client")[0].metadata.name, backends(k8s)[0]
+    client, chosen = some_client(k8s), backends(k8s)[0]
     name = f"{chosen.metadata.name}/{k8s.nonce}"
 
     def answers(k8s: Cluster) -> None:
