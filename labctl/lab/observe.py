@@ -153,7 +153,10 @@ def _server_ready(k8s: Cluster) -> None:
     try:
         k8s.kube.raw_get("/readyz", timeout=5.0)
     except KubernetesError as away:
-        raise ApiUnreachable("the API server is not ready", why=away.why) from away
+        # /readyz lists every part of the server, one to a line, and marks those that are not ready.
+        lines = away.why.splitlines() or [""]
+        unready = [line for line in lines if line.startswith("[-]")]
+        raise ApiUnreachable("the API server is not ready", why="; ".join(unready) or lines[0]) from away
 
 
 def _name(look: Condition) -> str:

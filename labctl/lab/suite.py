@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labctl.cluster.running import RunningCluster
+from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem, LabctlError
 from labctl.images import workloads
 from labctl.kube import Kube, connect
@@ -46,7 +46,7 @@ class Suite:
 
     def go(self, verb: Verb) -> RunResult:
         """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
-        when another labctl is at it or a namespace is foreign, and errors of the connection."""
+        when another labctl is at it or a namespace is foreign, `NodeDown` when a node does not run, and errors of the connection."""
         started = time.monotonic()
         labs = load_all(self.files)
         with self._runner() as runner:
@@ -76,6 +76,9 @@ class Suite:
 
     @contextlib.contextmanager
     def _runner(self) -> Iterator[Runner]:
+        if self.docker is not None:
+            # Docker knows at once which node is down; the API server might not even answer.
+            require_nodes(self.cluster, docker=self.docker)
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
         with contextlib.closing(kube), only_one(kube):
             yield Runner(

@@ -10,7 +10,7 @@ import pytest
 
 from labctl.cli.lab_text import run as as_text
 from labctl.cli.main import main
-from labctl.errors import CleanupIncomplete, Conflict
+from labctl.errors import CleanupIncomplete, Conflict, NodeDown
 from labctl.lab import namespaces as namespaces_module
 from labctl.lab import suite as suite_module
 from labctl.lab.lock import only_one
@@ -63,7 +63,8 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKube:
     monkeypatch.setattr(
         "labctl.cluster.running.find", lambda name=None, docker=None: running(containers=False)
     )
-    monkeypatch.setattr("labctl.cluster.running.require_nodes", lambda *_, **__: None)
+    monkeypatch.setattr(suite_module, "require_nodes", lambda *_, **__: None)
+    monkeypatch.setattr("labctl.lab.guard.require_nodes", lambda *_, **__: None)
     monkeypatch.setattr(suite_module, "connect", lambda *_: kube)
     monkeypatch.setattr("labctl.waiting.pause", lambda seconds: pause(min(seconds, 0.005)))
     monkeypatch.setattr("labctl.paths.state_root", lambda: tmp_path / "state")
@@ -172,6 +173,19 @@ def test_run_verify_prove_reset(labs: Path, kube: FakeKube, capsys: pytest.Captu
 def test_a_broken_lab_file_is_exit_2_and_touches_nothing(labs: Path, kube: FakeKube) -> None:
     (labs / "22_more.py").write_text("1 / 0\n")
     assert labctl("run", "--all") == 2
+    assert kube.calls == []
+
+
+def test_a_node_that_is_down_is_named_before_the_api_server_is_asked(
+    labs: Path, kube: FakeKube, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def down(*_: object, **__: object) -> None:
+        raise NodeDown("1 node(s) of cluster one do not run", why="container one-worker exited")
+
+    monkeypatch.setattr(suite_module, "require_nodes", down)
+    for verb in ("run", "verify", "prove", "reset"):
+        assert labctl(verb, "21") == NodeDown.exit_code
+        assert "container one-worker exited" in capsys.readouterr().err
     assert kube.calls == []
 
 

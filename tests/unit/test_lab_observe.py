@@ -9,7 +9,7 @@ import pytest
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from labctl.errors import ApiUnreachable, CommandFailed, NodeDown, ProbeDidNotRun
+from labctl.errors import ApiRefused, ApiUnreachable, CommandFailed, NodeDown, ProbeDidNotRun
 from labctl.lab import Cluster
 from labctl.lab.api import Check, CheckFailed, expect
 from labctl.lab.labels import NONCE
@@ -190,6 +190,20 @@ def test_after_the_server_was_away_it_is_first_asked_whether_it_is_ready(
     look = Script(ApiUnreachable("away"), early)
     assert settle(check(look), k8s).outcome is Outcome.HOLDS
     assert kube.calls == ["GET /readyz"] * 3
+
+
+def test_of_a_server_that_starts_only_the_parts_that_are_missing_are_named(
+    k8s: Cluster, kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "500 Internal Server Error: [+]ping ok\n[-]rbac failed: reason withheld\n[+]etcd ok"
+
+    def starting(path: str, *, timeout: float) -> str:
+        raise ApiRefused("GET /readyz", status=500, reason="Internal Server Error", why=said)
+
+    monkeypatch.setattr(kube, "raw_get", starting)
+    seen = settle(check(Script(ApiUnreachable("away"))), k8s)
+    assert seen.outcome is Outcome.DID_NOT_RUN
+    assert seen.actual == "the API server is not ready: [-]rbac failed: reason withheld"
 
 
 def test_nothing_is_remembered_is_not_yet(k8s: Cluster, kube: FakeKube) -> None:
