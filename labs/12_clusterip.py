@@ -205,7 +205,7 @@ def stranger(k8s: Cluster) -> None:
     k8s.core.create_namespaced_pod(namespace=lab.namespace, body=probe_pod("stranger", app="web"))
 
 
-@lab.sabotage("the selector has a typing error", breaks=(all_backends_answer, unready_leaves))
+@lab.sabotage("the selector has a typing error", breaks=all_backends_answer)
 def wrong_selector(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_service(
         name="web", namespace=lab.namespace, body={"spec": {"selector": {"app": "wbe"}}}

@@ -103,7 +103,14 @@ def caller_is_kept(k8s: Cluster) -> None:
     expect(seen == own, seen=f"the pod sees {seen or 'nobody'}", expected=f"the pod sees this machine, {own}")
 
 
-@lab.check("The local door is closed on nodes without a backend", control=caller_is_kept, consistently=3)
+def local_door_answers(k8s: Cluster) -> None:
+    call = k8s.outside.get(k8s.address(home(k8s)), port_of(k8s, "local"))
+    expect(
+        call.responders == {backend(k8s)}, seen=call, expected=f"{home(k8s)}, where the backend is, answers"
+    )
+
+
+@lab.check("The local door is closed on nodes without a backend", control=local_door_answers, consistently=3)
 def local_door_closed(k8s: Cluster) -> None:
     port = port_of(k8s, "local")
     for node in k8s.nodes:
