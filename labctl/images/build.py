@@ -15,14 +15,14 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from labctl import paths
-from labctl.errors import BuildFailed, HostError, ImageUnavailable, LabctlError, WriteFailed
+from labctl.errors import BuildFailed, CommandFailed, HostError, ImageUnavailable, LabctlError, WriteFailed
 from labctl.host.packages import NODE_BUILD
 from labctl.images import assemble, catalog, components, kindfiles, layers, lock, oci, rootfs
 from labctl.images.assemble import FORMAT, Parts
@@ -253,7 +253,16 @@ def _into_docker(plan: Plan, docker: Docker, store: Store, progress: Progress) -
                 next_step="look with `docker images`",
             )
         step.result(f"{found.size / 1e6:.0f} MB")
-        return found.id
+    _forget_nameless(docker)
+    return found.id
+
+
+def _forget_nameless(docker: Docker) -> None:
+    """Remove node images of earlier builds that lost their name to this one, unless a node still uses them."""
+    for image in docker.images([assemble.RECIPE_LABEL]):
+        if not image.tags:
+            with suppress(CommandFailed):
+                docker.remove_image(image.id, force=False)
 
 
 @contextmanager

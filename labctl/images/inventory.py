@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from labctl.errors import HostError
 from labctl.images import build, lock, nodeimage
 from labctl.images.lock import LockedImage
 from labctl.tools.docker import Docker
@@ -25,7 +26,7 @@ class Row:
 
 
 def survey(docker: Docker) -> tuple[Row, ...]:
-    """Every image and manifest of the lock file, node images first."""
+    """Every image and manifest of the lock file, node images first. Works without docker, and then says so."""
     locked = lock.load()
     built = Row(
         "node (built)", "node image", locked.built.image.reference, f"recipe {build.recipe()[:12]}", ""
@@ -60,8 +61,11 @@ def survey(docker: Docker) -> tuple[Row, ...]:
 
 def _looked(docker: Docker, row: Row, image: LockedImage) -> Row:
     """``row`` with what docker has: the locked image, another one by its name, or none."""
-    found = docker.image(image.pull_reference) or docker.image(image.reference)
     here = "no"
+    try:
+        found = docker.image(image.pull_reference) or docker.image(image.reference)
+    except HostError as unknown:
+        found, here = None, f"unknown: {unknown.what}"
     if found:
         same = nodeimage.is_locked(image, found)
         here = "yes" if same else f"another: {nodeimage.identity_of(found)[:30]}"

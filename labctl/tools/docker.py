@@ -320,9 +320,11 @@ class Docker:
         """Give an image one more name."""
         self._text("tag", source, target)
 
-    def remove_image(self, reference: str) -> None:
-        """Remove a name, and the image with its last name; an absent image is no error."""
-        done = self._run("image", "rm", "--force", reference, timeout=CHANGE_SECONDS, check=False)
+    def remove_image(self, reference: str, *, force: bool = True) -> None:
+        """Remove a name, and the image with its last name; an absent image is no error. Without
+        ``force`` an image that any container uses, even a stopped one, is a `CommandFailed`."""
+        options = ["--force"] if force else []
+        done = self._run("image", "rm", *options, reference, timeout=CHANGE_SECONDS, check=False)
         if not done.ok and not re.search(r"no such image", done.stderr, re.IGNORECASE):
             raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
 

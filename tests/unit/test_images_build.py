@@ -306,6 +306,13 @@ def test_docker_must_really_have_the_image_in_the_end(world: World) -> None:
         world.build()
 
 
+def test_a_nameless_earlier_image_goes_unless_a_container_uses_it(world: World) -> None:
+    world.put("nameless", "sha256:old")
+    world.build()
+    removals = [call for call in world.tools.calls("docker") if call[:2] == ["image", "rm"]]
+    assert removals == [["image", "rm", "sha256:old"]]
+
+
 def test_fresh_forgets_the_pieces(world: World) -> None:
     world.build()
     world.build(fresh=True)

@@ -9,6 +9,7 @@ import pytest
 
 from labctl.errors import (
     BuildFailed,
+    DockerUnreachable,
     ImageIdentityMismatch,
     ImageUnavailable,
     LabctlError,
@@ -206,6 +207,16 @@ def test_sources_have_names() -> None:
     assert nodeimage.check_source("build") == "build"
     with pytest.raises(UsageError, match="sideways"):
         nodeimage.check_source("sideways")
+
+
+def test_the_inventory_works_without_docker() -> None:
+    class NoDocker(FakeDocker):
+        def image(self, reference: str) -> Image | None:
+            raise DockerUnreachable("no docker daemon answers")
+
+    rows = {row.name: row for row in inventory.survey(NoDocker())}
+    assert rows["node (built)"].here == "unknown: no docker daemon answers"
+    assert rows["probe"].reference == lock.load().image("probe").reference
 
 
 def test_the_inventory_tells_what_is_here_from_what_only_has_the_name() -> None:
