@@ -46,7 +46,8 @@ class Suite:
 
     def go(self, verb: Verb) -> RunResult:
         """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
-        when another labctl is at it or a namespace is foreign, `NodeDown` when a node does not run, and errors of the connection."""
+        when another labctl is at it or a namespace is foreign, `NodeDown` when a node does not run, and
+        errors of the connection."""
         started = time.monotonic()
         labs = load_all(self.files)
         with self._runner() as runner:
