@@ -20,7 +20,7 @@ from labctl.images.catalog import Recipe
 from labctl.images.components import CNI_PLUGINS
 from labctl.images.layers import Blob, Tree
 
-FORMAT = "3"
+FORMAT = "4"
 """Changes by hand whenever this package puts files into an image in another way; part of every key."""
 
 SHARE = "usr/local/share/labctl"
