@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from labctl.cluster import shared
 from labctl.cluster.spec import ClusterSpec
 from labctl.network import registry
 
@@ -36,8 +37,9 @@ def config(
     *,
     node_labels: Mapping[str, str] | None = None,
     image: str = "",
+    shared_directory: str = "",
 ) -> dict[str, Any]:
-    """kind's v1alpha4 configuration as data."""
+    """kind's v1alpha4 configuration as data. ``shared_directory`` of this machine is mounted into every node."""
     needs = needs or MachineNeeds()
     roles = ["control-plane"] * spec.control_planes + ["worker"] * spec.workers
     base: dict[str, Any] = {
@@ -49,7 +51,7 @@ def config(
             "podSubnet": spec.pod_subnet,
             "serviceSubnet": spec.service_subnet,
         },
-        "nodes": [_node(role, node_labels or {}, image) for role in roles],
+        "nodes": [_node(role, node_labels or {}, image, shared_directory) for role in roles],
     }
     if needs.cgroup_v1:
         # Without an apiVersion: kind drops a patch of another version without a word.
@@ -100,8 +102,10 @@ def host_ports(spec: ClusterSpec) -> tuple[tuple[int, str, str], ...]:
     return tuple(found)
 
 
-def _node(role: str, labels: Mapping[str, str], image: str) -> dict[str, Any]:
+def _node(role: str, labels: Mapping[str, str], image: str, shared_directory: str) -> dict[str, Any]:
     node: dict[str, Any] = {"role": role}
+    if shared_directory:
+        node["extraMounts"] = shared.mounts(shared_directory)
     if labels:
         node["labels"] = dict(labels)
     if image:
