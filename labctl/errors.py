@@ -54,6 +54,7 @@ class LabctlError(Exception):
     """The root: ``what`` went wrong, ``why``, and the ``next_step`` the user can take.
 
     ``details`` holds captured output or a list, shown below the three lines; it may be long.
+    ``bundle`` is set to a path where evidence was collected.
     """
 
     id: ClassVar[str] = "error"
@@ -65,6 +66,7 @@ class LabctlError(Exception):
         self.why = why
         self.next_step = next_step
         self.details = details
+        self.bundle = ""
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}" if self.why else self.what

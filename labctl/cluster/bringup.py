@@ -17,7 +17,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labctl import paths
-from labctl.cluster import bundle, journal, kindconfig, lock, mark, plan, proof, readiness, running, teardown
+from labctl.cluster import (
+    bundle,
+    journal,
+    kindconfig,
+    lock,
+    mark,
+    plan,
+    proof,
+    readiness,
+    running,
+    shared,
+    teardown,
+)
 from labctl.cluster.journal import Journal
 from labctl.cluster.kindconfig import MachineNeeds
 from labctl.cluster.mark import Mark
@@ -141,6 +153,7 @@ class BringUp:
                 self.docker, self.spec.name, owner=None, foreign=self.options.force, settle=0.0
             )
             mark.take_away(self.docker, self.spec.name)
+            shared.take_away(self.docker, self.spec.name)
             step.result(f"{len(removed)} container(s)")
 
     def create_nodes(self) -> None:
@@ -230,7 +243,10 @@ class BringUp:
 
     def _kind_create(self, step: Step, *, network_exists: Callable[[], None]) -> None:
         config = kindconfig.render(
-            self.spec, self._machine_needs(), node_labels={mark.NODE_LABEL: self.mark.owner}
+            self.spec,
+            self._machine_needs(),
+            node_labels={mark.NODE_LABEL: self.mark.owner},
+            shared_directory=shared.make(self.docker, self.mark),
         )
         scratch = paths.cluster_state(self.spec.name) / "kind-kubeconfig"
 
@@ -416,10 +432,10 @@ def _give_up(run: BringUp, cause: BaseException) -> BaseException:
             signal_number=number,
             next_step="nothing of it is left; start anew with the same command",
         )
-    if isinstance(cause, LabctlError):
-        if evidence:
-            kept = f"what was seen is kept in {evidence}"
-            cause.next_step = f"{cause.next_step}; {kept}" if cause.next_step else kept
+    if isinstance(cause, LabctlError) and evidence:
+        kept = f"what was seen is kept in {evidence}"
+        cause.next_step = f"{cause.next_step}; {kept}" if cause.next_step else kept
+        cause.bundle = str(evidence)
     return cause
 
 

@@ -104,7 +104,7 @@ def _asking_docker(
     def look() -> str:
         try:
             return rung.look()
-        except _Lasting as seen:
+        except Lasting as seen:
             patience.lose(seen.reason, seen.seconds, str(seen))
             raise NotYet(str(seen)) from seen
         except NotYet:
@@ -117,7 +117,7 @@ def _asking_docker(
     return look
 
 
-class _Lasting(Exception):
+class Lasting(Exception):
     """What is seen will probably not pass; ``seconds`` is how long it may still be looked at."""
 
     def __init__(self, text: str, reason: str, seconds: float) -> None:
@@ -185,7 +185,7 @@ def workload(kube: Kube, wanted: Workload) -> str:
                 updated = status.updated_replicas or 0
     except ApiRefused as refused:
         if refused.status == 404:
-            raise _Lasting(f"{wanted} does not exist", "gone", GONE_PATIENCE_SECONDS) from refused
+            raise Lasting(f"{wanted} does not exist", "gone", GONE_PATIENCE_SECONDS) from refused
         raise
     observed = (status.observed_generation or 0) >= (found.metadata.generation or 0)
     if observed and total and ready >= total and updated >= total:
@@ -194,7 +194,7 @@ def workload(kube: Kube, wanted: Workload) -> str:
     text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
     if seen.lasting:
         slow = seen.lasting in explain.SLOW
-        raise _Lasting(text, seen.lasting, CRASH_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
+        raise Lasting(text, seen.lasting, CRASH_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
     raise NotYet(text)
 
 

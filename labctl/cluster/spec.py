@@ -115,3 +115,22 @@ def _numbered(stem: str, count: int) -> tuple[str, ...]:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def complaints(spec: ClusterSpec) -> tuple[str, ...]:
+    """What no cluster can be, in words; empty for a spec that can be made."""
+    checks = (
+        (NAME.fullmatch(spec.name), f"name {spec.name!r}: {NAME_RULE}"),
+        (spec.control_planes in CONTROL_PLANES, f"{spec.control_planes} control planes: 1 or 3"),
+        (0 <= spec.workers <= WORKERS_MOST, f"{spec.workers} workers: 0 to {WORKERS_MOST}"),
+        (spec.cni in CNIS, f"CNI {spec.cni!r}: {' or '.join(CNIS)}"),
+        (
+            spec.load_balancer in LOAD_BALANCERS,
+            f"load balancer {spec.load_balancer!r}: {' or '.join(LOAD_BALANCERS)}",
+        ),
+        (
+            spec.cni != "none" or spec.load_balancer == "none",
+            "a load balancer without a CNI plugin: its controller could not start",
+        ),
+    )
+    return tuple(text for holds, text in checks if not holds)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from labctl import paths
-from labctl.cluster import journal, lock, mark
+from labctl.cluster import journal, lock, mark, shared
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
 from labctl.cluster.running import LOAD_BALANCER_ROLE
 from labctl.cluster.spec import NAME
@@ -55,6 +55,7 @@ def down(name: str, progress: Progress, *, force: bool = False, docker: Docker |
         with _interruptible(name), progress.step(f"Delete cluster {name}") as step:
             removed = sweep(docker, name, owner=None, foreign=force)
             mark.take_away(docker, name)
+            shared.take_away(docker, name)
             _forget(name)
             step.result(f"{len(removed)} container(s)")
     return Deleted(name, tuple(sorted(removed)), found=True)
@@ -119,6 +120,7 @@ def abort(docker: Docker, mine: Mark, *, settle: float) -> None:
     there = mark.marks(docker).get(mine.cluster)
     if there is None or there.owner == mine.owner:
         mark.take_away(docker, mine.cluster)
+        shared.take_away(docker, mine.cluster)
 
 
 def _remove(docker: Docker, name: str, containers: Sequence[Container]) -> None:
