@@ -181,6 +181,13 @@ _NETWORK = re.compile(
 
 
 def _failed(what: str, failed: CommandFailed) -> BuildFailed:
+    if forged := re.search(r"(?m)^.*checksum mismatch.*$", failed.stderr):
+        return BuildFailed(
+            what,
+            why=forged.group(0).strip(),
+            next_step="do not build from it: find out which module proxy serves other bytes than go.sum pins",
+            details=f"{failed.what}\n{failed.details}",
+        )
     network = _NETWORK.search(failed.stderr)
     step = (
         "make the Go module proxy reachable (GOPROXY)"
