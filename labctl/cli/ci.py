@@ -9,7 +9,6 @@ import click
 
 from labctl.cli.options import output_option
 from labctl.console import Console
-from labctl.errors import UsageError
 
 if TYPE_CHECKING:
     from labctl.cluster.spec import ClusterSpec
@@ -27,6 +26,13 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     multiple=True,
     metavar="LAB",
     help="Labs to run: 9, 9-15, volume, 9,11-13 (default: all; none: only the proof).",
+)
+@click.option(
+    "--labs-dir",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the labs are (default: labs/ here or above, else labctl's own).",
 )
 @click.option("--junit", type=FILE, metavar="FILE", help="Write a JUnit XML report.")
 @click.option("--html", type=FILE, metavar="FILE", help="Write a report as one HTML page.")
@@ -50,12 +56,14 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check of the doctor.")
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
 @click.option(
-    "--image-source",
+    "--source",
+    "source",
     type=click.Choice(["auto", "present", "pull", "build"]),
     default="auto",
     show_default=True,
     help="Where an absent node image may come from.",
 )
+@click.option("--image", default="", metavar="REF", help="Another node image than labctl's.")
 @output_option
 @click.pass_obj
 def ci(
@@ -63,6 +71,7 @@ def ci(
     config: str,
     name: str | None,
     words: tuple[str, ...],
+    folder: Path | None,
     junit: Path | None,
     html: Path | None,
     summary: Path | None,
@@ -70,7 +79,8 @@ def ci(
     bundles: Path | None,
     skip: tuple[str, ...],
     strict: bool,
-    image_source: Literal["auto", "present", "pull", "build"],
+    source: Literal["auto", "present", "pull", "build"],
+    image: str,
 ) -> int:
     """Doctor, up, proof, labs, down: one command, one exit code.
 
@@ -85,12 +95,13 @@ def ci(
     from labctl.report.files import Files
 
     spec = _spec(config, name)
-    labs = _labs(words)
+    labs = _labs(words, folder)
     files = Files(junit, html, summary)
     files.require_writable()
     options = Options(
-        source=image_source,
+        source=source,
         skip_checks=skip,
+        image=image,
         keep_on_failure=keep != "never",
         bundle_directory=bundle_directory(spec.name, bundles),
     )
@@ -102,27 +113,19 @@ def ci(
 
 
 def _spec(config: str, name: str | None) -> ClusterSpec:
-    from dataclasses import replace
+    from labctl.cli.cluster import read_spec
 
-    from labctl.cluster import specfile
-    from labctl.cluster.spec import NAME, NAME_RULE
-
-    spec = specfile.load(specfile.locate(config))
-    if name is None:
-        return spec
-    if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a cluster's name", next_step=f"use {NAME_RULE}")
-    return replace(spec, name=name)
+    return read_spec(config, name=name)
 
 
-def _labs(words: tuple[str, ...]) -> tuple[LabFile, ...]:
+def _labs(words: tuple[str, ...], folder: Path | None) -> tuple[LabFile, ...]:
     """The labs that the words name. They are loaded once here, so that a bad file is found before the work."""
     from labctl.lab import loader
     from labctl.lab.suite import load_all
 
     if words == ("none",):
         return ()
-    found = loader.discover(loader.find_folder())
+    found = loader.discover(loader.find_folder(folder))
     chosen = loader.select(found, words, everything=not words)
     load_all(chosen)
     return chosen

@@ -1,0 +1,89 @@
+"""The cluster broken by hand: the labs concerned must say so, and never PASS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pytest_kind import KindCluster
+
+from labctl import process
+
+from .conftest import COMMAND_SECONDS, Labctl
+
+
+def statuses(labctl: Labctl, cluster: str, verb: str, *labs: str) -> dict[int, str]:
+    result = labctl.json("lab", verb, *labs, "--cluster", cluster, code=None, timeout=2 * COMMAND_SECONDS)
+    return {lab["number"]: lab["status"] for lab in result["labs"]}
+
+
+def get(kind_cluster: KindCluster, *what: str) -> Any:
+    return json.loads(kind_cluster.kubectl("get", *what, "--output=json"))
+
+
+@contextmanager
+def scaled_to_nothing(kind_cluster: KindCluster, namespace: str, deployment: str) -> Iterator[None]:
+    replicas = get(kind_cluster, f"--namespace={namespace}", "deployment", deployment)["spec"]["replicas"]
+    scale = ("scale", f"--namespace={namespace}", f"deployment/{deployment}")
+    wait = (f"--namespace={namespace}", f"deployment/{deployment}", "--timeout=120s")
+    kind_cluster.kubectl(*scale, "--replicas=0")
+    kind_cluster.kubectl("wait", "--for=jsonpath={.spec.replicas}=0", *wait)
+    try:
+        yield
+    finally:
+        kind_cluster.kubectl(*scale, f"--replicas={replicas}")
+        kind_cluster.kubectl("rollout", "status", *wait)
+
+
+def test_without_kube_proxy(labctl: Labctl, cluster: str, kind_cluster: KindCluster) -> None:
+    proxy = get(kind_cluster, "--namespace=kube-system", "daemonset", "kube-proxy")
+    kind_cluster.kubectl("delete", "--namespace=kube-system", "daemonset", "kube-proxy", "--wait=true")
+    try:
+        seen = statuses(labctl, cluster, "run", "12", "13", "14")
+    finally:
+        for key in ("resourceVersion", "uid", "creationTimestamp", "generation"):
+            proxy["metadata"].pop(key, None)
+        proxy.pop("status", None)
+        apply(cluster, json.dumps(proxy))
+        rollout = ("rollout", "status", "--namespace=kube-system", "daemonset/kube-proxy", "--timeout=120s")
+        kind_cluster.kubectl(*rollout)
+    assert set(seen) == {12, 13, 14}
+    assert "PASS" not in seen.values(), seen
+
+
+def test_without_dns(labctl: Labctl, cluster: str, kind_cluster: KindCluster) -> None:
+    with scaled_to_nothing(kind_cluster, "kube-system", "coredns"):
+        seen = statuses(labctl, cluster, "run", "10", "15")
+    assert set(seen) == {10, 15}
+    assert "PASS" not in seen.values(), seen
+
+
+def test_a_made_up_load_balancer_status(labctl: Labctl, cluster: str, kind_cluster: KindCluster) -> None:
+    labctl("lab", "run", "14", "--cluster", cluster)
+    with scaled_to_nothing(kind_cluster, "metallb-system", "controller"):
+        invented = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}})
+        services = get(kind_cluster, "--namespace=lab14", "services")["items"]
+        for service in services:
+            if service["spec"]["type"] == "LoadBalancer":
+                target = ("--namespace=lab14", "service", service["metadata"]["name"], "--subresource=status")
+                kind_cluster.kubectl("patch", *target, "--type=merge", f"--patch={invented}")
+        seen = statuses(labctl, cluster, "verify", "14")
+    assert seen[14] in ("FAIL", "ERROR"), seen
+
+
+@pytest.mark.parametrize("lab", ["12", "15"])
+def test_the_cluster_is_whole_again(labctl: Labctl, cluster: str, lab: str) -> None:
+    labctl("lab", "run", lab, "--cluster", cluster)
+
+
+def apply(cluster: str, document: str) -> None:
+    """Through the control plane's kubectl; pytest-kind's own wrapper has no standard input."""
+    argv = ["docker", "exec", "-i", f"{cluster}-control-plane", "kubectl"]
+    process.run(
+        [*argv, "--kubeconfig=/etc/kubernetes/admin.conf", "apply", "--filename=-"],
+        stdin=document,
+        timeout=60,
+    )
