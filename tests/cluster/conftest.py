@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.capture import CaptureManager
 from pytest_kind import KindCluster
 
 from labctl import paths, process
@@ -41,7 +42,7 @@ KIND_CLUSTER = "io.x-k8s.kind.cluster"
 class Labctl:
     """The command line as a user calls it, in a process of its own."""
 
-    def __init__(self, directory: Path, capture: pytest.CaptureFixture[str] | Any) -> None:
+    def __init__(self, directory: Path, capture: CaptureManager) -> None:
         self._directory = directory
         self._capture = capture
 
@@ -94,6 +95,7 @@ def docker() -> Docker:
 @pytest.fixture(scope="session")
 def labctl(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Labctl:
     capture = request.config.pluginmanager.getplugin("capturemanager")
+    assert isinstance(capture, CaptureManager)
     return Labctl(tmp_path_factory.mktemp("anywhere"), capture)
 
 

@@ -92,7 +92,7 @@ def foreign(labctl: Labctl, docker: Docker, tmp_path: Path) -> Iterator[str]:
         kind.create_cluster(
             name=FOREIGN,
             config=config,
-            image=(node.built if built else node.pulled).image.pull_reference,
+            image=node.built.image.reference if built else node.pulled.image.pull_reference,
             kubeconfig=tmp_path / "kubeconfig",
             timeout=300,
         )
