@@ -12,6 +12,6 @@ DOCKER_CLIENT = "docker-cli"
 APPARMOR = "apparmor"
 """Where the kernel has AppArmor on, docker needs its parser to start any container."""
 
-NODE_BUILD = ("mmdebstrap", "gcc", "libc6-dev", "pkg-config", "libseccomp-dev", "busybox-static")
-"""For a node image from packages: its root file systems (mmdebstrap), runc and flanneld (both in part
-C), and the shell of the smallest images."""
+NODE_BUILD = ("mmdebstrap", "debian-archive-keyring", "gcc", "libc6-dev", "pkg-config", "libseccomp-dev")
+"""For a node image from packages: its root file systems (mmdebstrap, and the keys by which it trusts Debian on
+another distribution), and a C compiler with what runc, flanneld and pause need."""
