@@ -1,0 +1,121 @@
+"""Network plugins and load balancers: what they change in upstream's manifests, and the address pools."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.errors import Conflict
+from labctl.network import pool as pools
+from labctl.network import registry
+from labctl.network.base import NodeFacts
+from labctl.network.flannel import Flannel
+from labctl.network.metallb import MetalLB
+
+FLANNEL = """
+kind: ConfigMap
+apiVersion: v1
+metadata: {name: kube-flannel-cfg}
+data:
+  net-conf.json: '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'
+---
+kind: DaemonSet
+apiVersion: apps/v1
+metadata: {name: kube-flannel-ds}
+spec:
+  template:
+    spec:
+      initContainers: [{name: install-cni-plugin}, {name: install-cni}]
+      containers: [{name: kube-flannel, volumeMounts: []}]
+"""
+
+METALLB = """
+kind: ValidatingWebhookConfiguration
+---
+kind: Deployment
+spec: {template: {spec: {containers: [{name: controller, args: [--port=7472], readinessProbe: {initialDelaySeconds: 10}}]}}}
+---
+kind: DaemonSet
+spec: {template: {spec: {containers: [{name: speaker, args: [], readinessProbe: {initialDelaySeconds: 10}}]}}}
+"""
+
+
+def documents(text: str) -> dict[str, Any]:
+    return {one["kind"]: one for one in yaml.safe_load_all(text) if one}
+
+
+def test_flannel_writes_its_configuration_only_after_the_subnet_is_known() -> None:
+    out = documents(Flannel().manifest(FLANNEL, NodeFacts("10.9.0.0/16", frozenset({"flannel"}))))
+    spec = out["DaemonSet"]["spec"]["template"]["spec"]
+    assert spec["initContainers"] == []
+    agent = spec["containers"][0]
+    command = agent["lifecycle"]["postStart"]["exec"]["command"][-1]
+    assert command.index("subnet.env") < command.index("cp -f")
+    assert agent["volumeMounts"] == [{"name": "cni", "mountPath": "/etc/cni/net.d"}]
+    assert '"10.9.0.0/16"' in out["ConfigMap"]["data"]["net-conf.json"]
+
+
+def test_flannel_keeps_its_installer_where_the_nodes_lack_the_program() -> None:
+    facts = NodeFacts("10.9.0.0/16")
+    out = documents(Flannel().manifest(FLANNEL, facts))
+    names = [one["name"] for one in out["DaemonSet"]["spec"]["template"]["spec"]["initContainers"]]
+    assert names == ["install-cni-plugin"]
+    assert "flannel-cni-plugin" in Flannel().images(facts)
+    assert "bridge" in Flannel().programs
+
+
+def test_metallb_has_no_webhook_and_its_speakers_share_a_key() -> None:
+    out = documents(MetalLB().manifest(METALLB))
+    assert "ValidatingWebhookConfiguration" not in out
+    assert "--webhook-mode=disabled" in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert out["Secret"]["metadata"] == {"name": "memberlist", "namespace": "metallb-system"}
+    other = documents(MetalLB().manifest(METALLB))
+    assert out["Secret"]["stringData"] != other["Secret"]["stringData"]
+
+
+def test_metallb_gets_its_pool() -> None:
+    out = documents(MetalLB().pool(pools.pool("172.18.0.0/16", 0)))
+    assert out["IPAddressPool"]["spec"]["addresses"] == ["172.18.254.224-172.18.254.255"]
+    assert out["L2Advertisement"]["spec"]["ipAddressPools"] == [out["IPAddressPool"]["metadata"]["name"]]
+
+
+@given(st.integers(12, 26), st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 3))
+def test_pools_lie_in_the_upper_half_and_never_overlap(prefix: int, base: int, one: int, other: int) -> None:
+    network = ipaddress.IPv4Network((base, prefix), strict=False)
+    mine, theirs = pools.pool(str(network), one), pools.pool(str(network), other)
+    assert mine.overlaps(theirs) == (one == other)
+    for address in (mine.first, mine.last):
+        assert address in network
+        assert address != network.broadcast_address
+        assert int(address) >= int(network.network_address) + network.num_addresses // 2
+    assert pools.parse(str(mine)) == mine
+    assert len(mine) >= 4
+
+
+def test_a_full_network_is_refused() -> None:
+    with pytest.raises(Conflict) as caught:
+        for slot in range(10_000):
+            pools.pool("172.18.0.0/24", slot)
+    assert "--load-balancer none" in caught.value.next_step
+
+
+def test_the_pool_knows_its_addresses() -> None:
+    pool = pools.parse("10.0.0.10-10.0.0.20")
+    assert "10.0.0.20" in pool
+    assert "10.0.0.21" not in pool
+    assert "nonsense" not in pool
+    with pytest.raises(ValueError, match="ends before"):
+        pools.parse("10.0.0.20-10.0.0.10")
+    assert pools.first_ipv4(("fc00::/64", "172.18.0.0/16")) == "172.18.0.0/16"
+
+
+@pytest.mark.parametrize("table", [registry.PLUGINS, registry.LOAD_BALANCERS])
+def test_every_entry_is_known_by_its_own_name_and_none_exists(table: dict[str, Any]) -> None:
+    assert all(name == one.name for name, one in table.items())
+    assert table["none"].upstream == ""
+    assert all(bool(one.upstream) == bool(one.ready_when) for one in table.values())
