@@ -115,13 +115,21 @@ class Kube:
         with translated(f"GET {path} on pod {namespace}/{pod}"):
             return raw_get(self._proxy, target, query=query, timeout=timeout)
 
-    def raw_get(self, path: str, *, query: Mapping[str, str | int] | None = None, timeout: float = 20.0) -> str:
+    def raw_get(
+        self, path: str, *, query: Mapping[str, str | int] | None = None, timeout: float = 20.0
+    ) -> str:
         """The body of ``GET path`` on the API server itself (``/readyz?verbose``)."""
         with translated(f"GET {path}"):
             return raw_get(self._api, path, query=query, timeout=timeout)
 
     def exec(
-        self, namespace: str, pod: str, argv: Sequence[str], *, container: str | None = None, timeout: float = 30.0
+        self,
+        namespace: str,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        container: str | None = None,
+        timeout: float = 30.0,
     ) -> ExecResult:
         """Run ``argv`` in a container and return its exit code and output.
 
@@ -133,7 +141,9 @@ class Kube:
         # The websocket library has no time-out to connect, and turns an interrupt into an ApiException.
         with translated(what):
             return bounded(
-                lambda: self._exec(what, namespace, pod, argv, container, timeout), what=what, within=timeout + 1
+                lambda: self._exec(what, namespace, pod, argv, container, timeout),
+                what=what,
+                within=timeout + 1,
             )
 
     def _exec(
@@ -158,7 +168,9 @@ class Kube:
             with contextlib.closing(socket):
                 socket.run_forever(timeout=timeout)
                 if socket.is_open():
-                    raise DeadlineExceeded(what, seconds=timeout, last=socket.read_stdout(timeout=0) or "no output")
+                    raise DeadlineExceeded(
+                        what, seconds=timeout, last=socket.read_stdout(timeout=0) or "no output"
+                    )
                 out, err = socket.read_stdout(timeout=0), socket.read_stderr(timeout=0)
                 return ExecResult(_exit_code(what, socket.read_channel(ERROR_CHANNEL)), out, err)
 
@@ -176,8 +188,8 @@ class Kube:
 
     def close(self) -> None:
         """Close all connections."""
-        self._api.close()
-        self._proxy.close()
+        self._api.close()  # type: ignore[no-untyped-call]  # the official client types some of its methods only
+        self._proxy.close()  # type: ignore[no-untyped-call]  # as above
 
 
 def connect(kubeconfig: Path, context: str | None = None) -> Kube:
@@ -188,7 +200,7 @@ def connect(kubeconfig: Path, context: str | None = None) -> Kube:
     """
     configuration = client.Configuration()
     try:
-        load_kube_config(
+        load_kube_config(  # type: ignore[no-untyped-call]  # kubernetes.config is untyped
             config_file=str(kubeconfig),
             context=context,
             client_configuration=configuration,
@@ -242,7 +254,7 @@ def raw_get(
     return body
 
 
-class _ApiClient(client.ApiClient):  # type: ignore[misc]  # the official client is not fully typed
+class _ApiClient(client.ApiClient):
     """The official client with a time-out on every call."""
 
     def call_api(self, *args: Any, **kwargs: Any) -> Any:
@@ -288,9 +300,9 @@ def _for_websockets(configuration: client.Configuration) -> client.Configuration
 
 
 def _authorization(api: client.ApiClient) -> dict[str, str]:
-    token = api.configuration.get_api_key_with_prefix("BearerToken") or api.configuration.get_api_key_with_prefix(
-        "authorization"
-    )
+    token = api.configuration.get_api_key_with_prefix(
+        "BearerToken"
+    ) or api.configuration.get_api_key_with_prefix("authorization")
     return {"authorization": token} if token else {}
 
 
@@ -313,7 +325,9 @@ def _refused_handshake(what: str, reason: str) -> ApiRefused | None:
     hidden = ApiException(status=int(seen[1]), reason=seen[2].strip())
     hidden.body = reason[reason.find('{"kind":"Status"') :] if '{"kind":"Status"' in reason else ""
     word, message = _status_message(hidden)
-    return ApiRefused(what, status=int(seen[1]), reason=word, why=f"{seen[1]} {word}: {message}" if message else "")
+    return ApiRefused(
+        what, status=int(seen[1]), reason=word, why=f"{seen[1]} {word}: {message}" if message else ""
+    )
 
 
 def _status_message(cause: ApiException) -> tuple[str, str]:
