@@ -18,7 +18,8 @@ help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 labs: prepare ## prepare this machine, make and prove a cluster, run the labs on it, keep it
-	$(LABCTL) ci $(CONFIG) --labs $(LABS) --keep always --junit $(REPORTS)/labs.xml --html $(REPORTS)/labs.html
+	$(LABCTL) ci $(CONFIG) --labs $(LABS) --keep always \
+	  --junit $(REPORTS)/labs.xml --html $(REPORTS)/labs.html --bundle $(REPORTS)/bundles
 
 test: check unit ## everything: check, unit, then real clusters (prepares this machine; cold about 40 minutes)
 	$(MAKE) cluster-test YES=1

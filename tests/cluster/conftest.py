@@ -113,11 +113,17 @@ def user_s_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 
 @pytest.fixture(scope="session")
 def cluster(labctl: Labctl) -> Iterator[str]:
-    """The cluster of this session, made by `labctl up`; deleted at the end whatever happens."""
-    labctl("down", NAME)
+    """The cluster of this session, made by `labctl up`; deleted at the end whatever happens.
+
+    LABCTL_TEST_KEEP=1 takes the one that an earlier session left, and leaves it: for work on the tests.
+    """
+    keep = bool(os.environ.get("LABCTL_TEST_KEEP"))
+    if not keep:
+        labctl("down", NAME)
     labctl("up", CONFIG, "--name", NAME, timeout=UP_SECONDS, live=True)
     yield NAME
-    labctl("down", NAME, timeout=300)
+    if not keep:
+        labctl("down", NAME, timeout=300)
 
 
 @pytest.fixture(scope="session")

