@@ -286,7 +286,7 @@ def test_keys_are_written_into_a_private_directory_only(tmp_path: Path) -> None:
     [
         ('{"status": "Success"}', 0),
         (
-            '{"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}',
+            '{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}',
             7,
         ),
     ],
@@ -299,7 +299,7 @@ def test_an_exec_that_could_not_start_is_refused_with_its_reason() -> None:
     with pytest.raises(ApiRefused) as refused:
         _exit_code(
             "exec",
-            '{"status": "Failure", "reason": "InternalError", "message": "no such container", "code": 500}',
+            '{"status": "Failure", "message": "no such container", "code": 500}',
         )
     assert refused.value.why == "no such container"
 
