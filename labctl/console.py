@@ -199,7 +199,9 @@ class _Step:
         if rich.is_terminal and not self._console.quiet and not getattr(rich, "_live_stack", None):
             from rich.text import Text
 
-            self._status = rich.status(Text(self._title), spinner="dots" if self._console._mark("done") == "✓" else "line")
+            self._status = rich.status(
+                Text(self._title), spinner="dots" if self._console._mark("done") == "✓" else "line"
+            )
             self._status.start()
         return self
 

@@ -29,7 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("labctl.cli.cluster:ls", "List the clusters on this machine."),
     "kubeconfig": ("labctl.cli.cluster:kubeconfig", "Print the path of a cluster's kubeconfig."),
     "shell": ("labctl.cli.cluster:shell", "Open a shell with KUBECONFIG set to a cluster's."),
-    "kubectl": ("labctl.cli.cluster:kubectl", "Run kubectl on the control plane: labctl kubectl -- get pods -A"),
+    "kubectl": (
+        "labctl.cli.cluster:kubectl",
+        "Run kubectl on the control plane: labctl kubectl -- get pods -A",
+    ),
     "config": ("labctl.cli.config:config", "Render, validate and describe cluster files."),
     "lab": ("labctl.cli.lab:lab", "List, show, run, verify, reset and prove labs."),
     "ci": ("labctl.cli.ci:ci", "Doctor, up, proof, labs, down: one command, one exit code."),
@@ -59,7 +62,9 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="labctl")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
 @click.option("--no-color", is_flag=True, help="No colour (NO_COLOR does the same).")

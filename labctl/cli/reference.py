@@ -12,7 +12,9 @@ import click
 from labctl.cli.main import cli
 
 
-def commands(command: click.Command, path: str, parent: click.Context | None = None) -> Iterator[click.Context]:
+def commands(
+    command: click.Command, path: str, parent: click.Context | None = None
+) -> Iterator[click.Context]:
     """Every command below ``command``, itself first, each with the context that its help needs."""
     context = click.Context(command, info_name=path, parent=parent, max_content_width=100, terminal_width=100)
     yield context

@@ -36,7 +36,9 @@ def test_help_imports_nothing_heavy() -> None:
         "try: cli.main(['--help'], standalone_mode=False)\n"
         "finally: print(sorted(m for m in sys.modules if '.' not in m), file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
     assert "doctor" in done.stdout
     loaded = set(eval(done.stderr))
     assert loaded & set(HEAVY) == set()

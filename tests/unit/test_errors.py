@@ -61,9 +61,7 @@ def test_a_config_error_lists_every_problem_with_its_place() -> None:
         errors.ConfigProblem("a.yaml", 9, 1, "too many"),
     ]
     error = errors.ConfigError("a.yaml is not a cluster", problems=problems)
-    assert error.details == (
-        "a.yaml:2:3: unknown key (found wokers); allowed: workers\na.yaml:9:1: too many"
-    )
+    assert error.details == ("a.yaml:2:3: unknown key (found wokers); allowed: workers\na.yaml:9:1: too many")
 
 
 @pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
