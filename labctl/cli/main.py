@@ -43,11 +43,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
 class LazyGroup(click.Group):
     """A group that imports a command when it is called, not when it is listed."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """The names, in the order of COMMANDS."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
         """Import and return the command; None for a name that does not exist."""
         if cmd_name not in COMMANDS:
             return None
@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
         """List the commands from COMMANDS, importing none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
@@ -119,7 +119,7 @@ def _run(arguments: list[str] | None, console: Console) -> int:
                 next_step="free space or correct the permissions, then run the command again",
             ),
         )
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches the user unasked
         return _report(console, _bug(error))
 
 
