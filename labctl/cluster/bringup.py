@@ -47,6 +47,8 @@ from labctl.images.nodeimage import NodeImage
 from labctl.kube import Kube, connect
 from labctl.network import install, registry
 from labctl.network import pool as pools
+from labctl.network.base import NodeFacts
+from labctl.network.install import Site
 from labctl.network.pool import Pool
 from labctl.progress import Progress, Quiet, Step
 from labctl.tools.docker import Docker
@@ -285,8 +287,10 @@ class BringUp:
         kubectl = NodeKubectl(self.docker, names[0])
         plugin, balancer = registry.PLUGINS[self.spec.cni], registry.LOAD_BALANCERS[self.spec.load_balancer]
         quiet = Quiet()
-        install.plugin(plugin, self.docker, names, kubectl, self.image, self.spec.pod_subnet, quiet)
-        install.load_balancer(balancer, self.docker, names, kubectl, self.image, self.pool, quiet)
+        facts = NodeFacts(self.spec.pod_subnet, self.spec.api_server)
+        site = Site(self.docker, names, kubectl, self.image, facts)
+        install.plugin(plugin, site, quiet)
+        install.load_balancer(balancer, site, self.pool, quiet)
 
     def _machine_needs(self) -> MachineNeeds:
         return machine_needs(self.docker)

@@ -62,6 +62,11 @@ class ClusterSpec:
         networking = self.kind.get("networking")
         return networking if isinstance(networking, Mapping) else {}
 
+    @property
+    def api_server(self) -> str:
+        """The host name by which nodes reach the API server: the control plane, or kind's balancer before three."""
+        return f"{self.name}-{'control-plane' if self.control_planes == 1 else 'external-load-balancer'}"
+
     def node_names(self) -> tuple[str, ...]:
         """The names that kind gives to the nodes and their containers, control planes first."""
         return (

@@ -20,6 +20,10 @@ NETWORK_POLICY = "NetworkPolicy"
 """The one thing besides reachability that the labs ask a CNI plugin to enforce."""
 
 
+API_PORT = 6443
+"""Where kubeadm's API servers listen, and kind's load balancer in front of several."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """Something that runs in the cluster and whose readiness can be read from its status."""
@@ -36,10 +40,12 @@ class Workload:
 class NodeFacts:
     """What a manifest may have to be fitted to.
 
-    ``programs`` are the CNI programs that every node has in /opt/cni/bin.
+    ``api_server`` is the name by which nodes reach the API server (port 6443) before kube-proxy has made
+    its Service work; ``programs`` are the CNI programs that every node has in /opt/cni/bin.
     """
 
     pod_subnet: str
+    api_server: str = ""
     programs: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -77,7 +83,7 @@ class LoadBalancer(Protocol):
     def images(self) -> tuple[str, ...]:
         """The images that the nodes need, by their names in the lock file."""
 
-    def manifest(self, upstream: str) -> str:
+    def manifest(self, upstream: str, facts: NodeFacts) -> str:
         """The upstream manifest with our changes, as YAML to apply."""
 
     def pool(self, pool: Pool) -> str:
@@ -106,3 +112,18 @@ def container(spec: Document, name: str) -> Document:
             found: Document = one
             return found
     raise KeyError(name)
+
+
+def reach_api_directly(container: Document, facts: NodeFacts) -> None:
+    """Let a container of the host network call the API server by its node's name, not through its Service.
+
+    Until kube-proxy has run on a node the Service's address leads nowhere; what starts before it would
+    fail and be held back by the kubelet for 10 s and more.
+    """
+    if facts.api_server:
+        container.setdefault("env", []).extend(
+            [
+                {"name": "KUBERNETES_SERVICE_HOST", "value": facts.api_server},
+                {"name": "KUBERNETES_SERVICE_PORT", "value": str(API_PORT)},
+            ]
+        )

@@ -12,7 +12,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from labctl.network.base import Document, NetworkPlugin, NodeFacts, Workload, container, edit, pod_spec
+from labctl.network.base import (
+    Document,
+    NetworkPlugin,
+    NodeFacts,
+    Workload,
+    container,
+    edit,
+    pod_spec,
+    reach_api_directly,
+)
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 CONFIGURED = "/etc/cni/net.d/10-flannel.conflist"
@@ -53,7 +62,9 @@ class Flannel(NetworkPlugin):
                 network["Network"] = facts.pod_subnet
                 document["data"]["net-conf.json"] = json.dumps(network)
             if document["kind"] == "DaemonSet":
-                _order(pod_spec(document), keep_installer="flannel" not in facts.programs)
+                spec = pod_spec(document)
+                _order(spec, keep_installer="flannel" not in facts.programs)
+                reach_api_directly(container(spec, "kube-flannel"), facts)
             return document
 
         return edit(upstream, change)

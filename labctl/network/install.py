@@ -6,8 +6,11 @@ answers there, while other nodes are still joining. Waiting for the result is no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
+from labctl.errors import CommandFailed
 from labctl.images import manifests, workloads
 from labctl.images.nodeimage import NodeImage
 from labctl.network import programs
@@ -16,52 +19,68 @@ from labctl.network.pool import Pool
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.tools.kubectl import NodeKubectl
+from labctl.waiting import NotYet, until
 
-ESTABLISHED_SECONDS = 30
+ESTABLISHED_SECONDS = 60
+APPLY_SECONDS = 60.0
+
+PASSING = re.compile(
+    r"connection refused|handshake timeout|i/o timeout|etcdserver|unexpected EOF|connection reset"
+    r"|currently unable to handle|failed calling webhook|ensure CRDs are installed|not yet ready",
+    re.IGNORECASE,
+)
+"""What a young API server answers that will pass."""
 
 
-def plugin(
-    plugin: NetworkPlugin,
-    docker: Docker,
-    nodes: Sequence[str],
-    kubectl: NodeKubectl,
-    image: NodeImage,
-    pod_subnet: str,
-    progress: Progress,
-) -> None:
-    """Bring a CNI plugin's programs and images onto ``nodes`` (containers), then apply its manifest."""
+@dataclass(frozen=True)
+class Site:
+    """The cluster to install on: its node containers, kubectl in one of them, and what manifests are fitted to."""
+
+    docker: Docker
+    nodes: tuple[str, ...]
+    kubectl: NodeKubectl
+    image: NodeImage
+    facts: NodeFacts
+
+
+def plugin(plugin: NetworkPlugin, site: Site, progress: Progress) -> None:
+    """Bring a CNI plugin's programs and images onto the nodes, then apply its manifest."""
     if not plugin.upstream:
         return
-    upstream = manifests.text(plugin.upstream, docker, image, progress)
-    here = programs.ensure(plugin.programs, docker, nodes, progress)
-    facts = NodeFacts(pod_subnet, here)
-    _images(docker, nodes, image, plugin.images(facts), progress)
-    kubectl.apply(plugin.manifest(upstream, facts))
+    upstream = manifests.text(plugin.upstream, site.docker, site.image, progress)
+    here = programs.ensure(plugin.programs, site.docker, site.nodes, progress)
+    facts = replace(site.facts, programs=here)
+    _images(site, plugin.images(facts), progress)
+    _apply(site.kubectl, plugin.manifest(upstream, facts))
 
 
-def load_balancer(
-    balancer: LoadBalancer,
-    docker: Docker,
-    nodes: Sequence[str],
-    kubectl: NodeKubectl,
-    image: NodeImage,
-    pool: Callable[[], Pool],
-    progress: Progress,
-) -> None:
+def load_balancer(balancer: LoadBalancer, site: Site, pool: Callable[[], Pool], progress: Progress) -> None:
     """The same for a load balancer, and give it its pool."""
     if not balancer.upstream:
         return
-    upstream = manifests.text(balancer.upstream, docker, image, progress)
-    _images(docker, nodes, image, balancer.images(), progress)
-    kubectl.apply(balancer.manifest(upstream))
-    for name in balancer.definitions:
-        wait = ["wait", "--for=condition=Established", f"--timeout={ESTABLISHED_SECONDS}s", f"crd/{name}"]
-        kubectl.run(wait, timeout=ESTABLISHED_SECONDS + 10)
-    kubectl.apply(balancer.pool(pool()))
+    upstream = manifests.text(balancer.upstream, site.docker, site.image, progress)
+    _images(site, balancer.images(), progress)
+    _apply(site.kubectl, balancer.manifest(upstream, site.facts))
+    names = [f"crd/{name}" for name in balancer.definitions]
+    wait = ["wait", "--for=condition=Established", f"--timeout={ESTABLISHED_SECONDS}s", *names]
+    site.kubectl.run(wait, timeout=ESTABLISHED_SECONDS + 10)
+    _apply(site.kubectl, balancer.pool(pool()))
 
 
-def _images(
-    docker: Docker, nodes: Sequence[str], image: NodeImage, names: Sequence[str], progress: Progress
-) -> None:
-    if image.origin != "built":  # one that labctl built carries them all
-        workloads.ensure(docker, nodes, [workloads.reference(name) for name in names], progress)
+def _apply(kubectl: NodeKubectl, text: str) -> None:
+    """Apply, again and again while the API server says that it is not in order yet."""
+
+    def attempt() -> None:
+        try:
+            kubectl.apply(text)
+        except CommandFailed as failed:
+            if PASSING.search(failed.stderr):
+                raise NotYet(failed.why) from failed
+            raise
+
+    until(attempt, what="applying a manifest", within=APPLY_SECONDS, every=1.0)
+
+
+def _images(site: Site, names: Sequence[str], progress: Progress) -> None:
+    if site.image.origin != "built":  # one that labctl built carries them all
+        workloads.ensure(site.docker, site.nodes, [workloads.reference(name) for name in names], progress)

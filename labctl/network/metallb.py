@@ -12,7 +12,16 @@ import secrets
 
 import yaml
 
-from labctl.network.base import Document, LoadBalancer, Workload, container, edit, pod_spec
+from labctl.network.base import (
+    Document,
+    LoadBalancer,
+    NodeFacts,
+    Workload,
+    container,
+    edit,
+    pod_spec,
+    reach_api_directly,
+)
 from labctl.network.pool import Pool
 
 NAMESPACE = "metallb-system"
@@ -34,9 +43,9 @@ class MetalLB(LoadBalancer):
         """Controller and speaker."""
         return ("metallb-controller", "metallb-speaker")
 
-    def manifest(self, upstream: str) -> str:
+    def manifest(self, upstream: str, facts: NodeFacts) -> str:
         """Without the webhook, with quicker readiness probes, with the speakers' shared key."""
-        return edit(upstream, _change) + "---\n" + yaml.safe_dump(_shared_key())
+        return edit(upstream, lambda one: _change(one, facts)) + "---\n" + yaml.safe_dump(_shared_key())
 
     def pool(self, pool: Pool) -> str:
         """One pool, announced on every node."""
@@ -54,12 +63,14 @@ class MetalLB(LoadBalancer):
         )  # fmt: skip
 
 
-def _change(document: Document) -> Document | None:
+def _change(document: Document, facts: NodeFacts) -> Document | None:
     kind = document["kind"]
     if kind == "ValidatingWebhookConfiguration":
         return None
     if kind == "Deployment":
         container(pod_spec(document), "controller")["args"].append("--webhook-mode=disabled")
+    if kind == "DaemonSet":
+        reach_api_directly(container(pod_spec(document), "speaker"), facts)
     if kind in {"Deployment", "DaemonSet"}:
         for one in pod_spec(document)["containers"]:
             one["readinessProbe"].update(initialDelaySeconds=1, periodSeconds=2)

@@ -40,7 +40,7 @@ class NoLoadBalancer(LoadBalancer):
         """None."""
         return ()
 
-    def manifest(self, upstream: str) -> str:  # noqa: ARG002  # the interface's
+    def manifest(self, upstream: str, facts: NodeFacts) -> str:  # noqa: ARG002  # the interface's
         """Nothing to apply."""
         return ""
 

@@ -38,7 +38,8 @@ METALLB = """
 kind: ValidatingWebhookConfiguration
 ---
 kind: Deployment
-spec: {template: {spec: {containers: [{name: controller, args: [--port=7472], readinessProbe: {initialDelaySeconds: 10}}]}}}
+spec:
+  template: {spec: {containers: [{name: controller, args: [], readinessProbe: {initialDelaySeconds: 10}}]}}
 ---
 kind: DaemonSet
 spec: {template: {spec: {containers: [{name: speaker, args: [], readinessProbe: {initialDelaySeconds: 10}}]}}}
@@ -50,12 +51,15 @@ def documents(text: str) -> dict[str, Any]:
 
 
 def test_flannel_writes_its_configuration_only_after_the_subnet_is_known() -> None:
-    out = documents(Flannel().manifest(FLANNEL, NodeFacts("10.9.0.0/16", frozenset({"flannel"}))))
+    out = documents(
+        Flannel().manifest(FLANNEL, NodeFacts("10.9.0.0/16", "c-control-plane", frozenset({"flannel"})))
+    )
     spec = out["DaemonSet"]["spec"]["template"]["spec"]
     assert spec["initContainers"] == []
     agent = spec["containers"][0]
     command = agent["lifecycle"]["postStart"]["exec"]["command"][-1]
     assert command.index("subnet.env") < command.index("cp -f")
+    assert {"name": "KUBERNETES_SERVICE_HOST", "value": "c-control-plane"} in agent["env"]
     assert agent["volumeMounts"] == [{"name": "cni", "mountPath": "/etc/cni/net.d"}]
     assert '"10.9.0.0/16"' in out["ConfigMap"]["data"]["net-conf.json"]
 
@@ -70,11 +74,14 @@ def test_flannel_keeps_its_installer_where_the_nodes_lack_the_program() -> None:
 
 
 def test_metallb_has_no_webhook_and_its_speakers_share_a_key() -> None:
-    out = documents(MetalLB().manifest(METALLB))
+    out = documents(MetalLB().manifest(METALLB, NodeFacts("10.9.0.0/16", "c-control-plane")))
     assert "ValidatingWebhookConfiguration" not in out
     assert "--webhook-mode=disabled" in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert out["Secret"]["metadata"] == {"name": "memberlist", "namespace": "metallb-system"}
-    other = documents(MetalLB().manifest(METALLB))
+    speaker = out["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "KUBERNETES_SERVICE_HOST", "value": "c-control-plane"} in speaker["env"]
+    assert "env" not in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    other = documents(MetalLB().manifest(METALLB, NodeFacts("10.9.0.0/16", "c-control-plane")))
     assert out["Secret"]["stringData"] != other["Secret"]["stringData"]
 
 
@@ -98,9 +105,9 @@ def test_pools_lie_in_the_upper_half_and_never_overlap(prefix: int, base: int, o
 
 
 def test_a_full_network_is_refused() -> None:
+    pools.pool("172.18.0.0/24", 6)
     with pytest.raises(Conflict) as caught:
-        for slot in range(10_000):
-            pools.pool("172.18.0.0/24", slot)
+        pools.pool("172.18.0.0/24", 7)
     assert "--load-balancer none" in caught.value.next_step
 
 

@@ -84,7 +84,7 @@ class Fleet(Docker):
             if name not in self.stubborn:
                 self.there.pop(name, None)
 
-    def remove_image(self, reference: str) -> None:
+    def remove_image(self, reference: str, *, force: bool = True) -> None:
         self.marked.pop(reference, None)
 
     def create_volume(self, name: str, labels: Mapping[str, str]) -> str:
