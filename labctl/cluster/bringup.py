@@ -118,6 +118,7 @@ class BringUp:
             spec.name, self.mark.owner, "plan", spec, os.getpid(), lock.command_line(),
             datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
+        self.settle = teardown.settle_time(spec.name)
         self.installing = Installing()
         self.proof: ProofResult | None = None
         self.kubernetes = ""
@@ -152,7 +153,7 @@ class BringUp:
             return
         with self.progress.step("Delete the former cluster") as step:
             removed = teardown.sweep(
-                self.docker, self.spec.name, owner=None, foreign=self.options.force, settle=0.0
+                self.docker, self.spec.name, owner=None, foreign=self.options.force, settle=self.settle
             )
             mark.take_away(self.docker, self.spec.name)
             shared.take_away(self.docker, self.spec.name)

@@ -17,7 +17,7 @@ from labctl.cluster import journal, lock, mark, shared
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
 from labctl.cluster.running import LOAD_BALANCER_ROLE
 from labctl.cluster.spec import NAME
-from labctl.errors import CleanupIncomplete, Conflict, Interrupted, LabctlError, UsageError
+from labctl.errors import CleanupIncomplete, Conflict, Interrupted, LabctlError, StateUnusable, UsageError
 from labctl.progress import Progress
 from labctl.tools.docker import Container, Docker
 from labctl.waiting import pause
@@ -53,7 +53,7 @@ def down(name: str, progress: Progress, *, force: bool = False, docker: Docker |
         if not containers and not known and not paths.cluster_state(name).exists():
             return Deleted(name, (), found=False)
         with _interruptible(name), progress.step(f"Delete cluster {name}") as step:
-            removed = sweep(docker, name, owner=None, foreign=force)
+            removed = sweep(docker, name, owner=None, foreign=force, settle=settle_time(name))
             mark.take_away(docker, name)
             shared.take_away(docker, name)
             _forget(name)
@@ -121,6 +121,18 @@ def abort(docker: Docker, mine: Mark, *, settle: float) -> None:
     if there is None or there.owner == mine.owner:
         mark.take_away(docker, mine.cluster)
         shared.take_away(docker, mine.cluster)
+
+
+def settle_time(name: str) -> float:
+    """How long to watch for late containers, in seconds.
+
+    A labctl that was killed while kind made nodes has left kind alive, and kind goes on for a while.
+    """
+    with contextlib.suppress(StateUnusable):
+        written = journal.read(name)
+        if written and written.phase == "nodes":
+            return LATE_SECONDS
+    return 0.0
 
 
 def _remove(docker: Docker, name: str, containers: Sequence[Container]) -> None:
