@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 from labctl.errors import LabctlError
 
@@ -123,7 +123,10 @@ class Console:
             from rich.console import Console as RichConsole
 
             self._narration = RichConsole(
-                file=_Safe(self._err or sys.stderr), no_color=not self.colour, highlight=False, emoji=False
+                file=cast("TextIO", _Safe(self._err or sys.stderr)),
+                no_color=not self.colour,
+                highlight=False,
+                emoji=False,
             )
         return self._narration
 

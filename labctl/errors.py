@@ -266,11 +266,16 @@ class DeadlineExceeded(LabctlError):
     id = "deadline"
     exit_code = 5
 
-    def __init__(self, what: str, *, seconds: float, last: str, next_step: str = "", details: str = "") -> None:
+    def __init__(
+        self, what: str, *, seconds: float, last: str, next_step: str = "", details: str = ""
+    ) -> None:
         self.seconds = seconds
         self.last = last
         super().__init__(
-            f"{what}: not within {seconds:.0f} s", why=f"last seen: {last}", next_step=next_step, details=details
+            f"{what}: not within {seconds:.0f} s",
+            why=f"last seen: {last}",
+            next_step=next_step,
+            details=details,
         )
 
 

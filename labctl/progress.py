@@ -41,7 +41,7 @@ class Quiet:
         """Forget the outcome."""
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Step]:
+    def step(self, title: str) -> Iterator[Step]:  # noqa: ARG002  # the protocol's signature
         """Open a step nobody sees."""
         yield self
 

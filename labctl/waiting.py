@@ -57,7 +57,10 @@ def until(
             if hopeless:
                 raise hopeless(str(reason)) from reason
             raise DeadlineExceeded(
-                what, seconds=time.monotonic() - started, last=f"{reason} (cannot come true)", next_step=next_step
+                what,
+                seconds=time.monotonic() - started,
+                last=f"{reason} (cannot come true)",
+                next_step=next_step,
             ) from reason
         left = started + within - time.monotonic()
         if left <= 0:
@@ -82,7 +85,7 @@ def bounded(call: Callable[[], T], *, what: str, within: float) -> T:
     def work() -> None:
         try:
             outcome.append(call())
-        except BaseException as raised:
+        except BaseException as raised:  # noqa: BLE001  # raised again in the thread that waits
             failure.append(raised)
 
     thread = threading.Thread(target=work, daemon=True)
