@@ -49,6 +49,23 @@ ERROR_CHANNEL = 3
 """The websocket channel on which an exec reports how it ended."""
 
 
+_APIS = {
+    "core": "CoreV1Api",
+    "apps": "AppsV1Api",
+    "batch": "BatchV1Api",
+    "networking": "NetworkingV1Api",
+    "discovery": "DiscoveryV1Api",
+    "events": "EventsV1Api",
+    "rbac": "RbacAuthorizationV1Api",
+    "authorization": "AuthorizationV1Api",
+    "authentication": "AuthenticationV1Api",
+    "storage": "StorageV1Api",
+    "coordination": "CoordinationV1Api",
+    "policy": "PolicyV1Api",
+    "custom": "CustomObjectsApi",
+}
+
+
 @dataclass(frozen=True)
 class ExecResult:
     """What a program in a pod said and how it ended."""
@@ -61,26 +78,34 @@ class ExecResult:
 class Kube:
     """One connection to one cluster: the official client's API objects and the few calls they lack."""
 
+    core: client.CoreV1Api
+    apps: client.AppsV1Api
+    batch: client.BatchV1Api
+    networking: client.NetworkingV1Api
+    discovery: client.DiscoveryV1Api
+    events: client.EventsV1Api
+    rbac: client.RbacAuthorizationV1Api
+    authorization: client.AuthorizationV1Api
+    authentication: client.AuthenticationV1Api
+    storage: client.StorageV1Api
+    coordination: client.CoordinationV1Api
+    policy: client.PolicyV1Api
+    custom: client.CustomObjectsApi
+
     def __init__(self, configuration: client.Configuration, *, context: str = "") -> None:
         self._configuration = configuration
         self.context = context
-        api = _ApiClient(configuration)
-        self.core = client.CoreV1Api(api)
-        self.apps = client.AppsV1Api(api)
-        self.batch = client.BatchV1Api(api)
-        self.networking = client.NetworkingV1Api(api)
-        self.discovery = client.DiscoveryV1Api(api)
-        self.events = client.EventsV1Api(api)
-        self.rbac = client.RbacAuthorizationV1Api(api)
-        self.authorization = client.AuthorizationV1Api(api)
-        self.authentication = client.AuthenticationV1Api(api)
-        self.storage = client.StorageV1Api(api)
-        self.coordination = client.CoordinationV1Api(api)
-        self.policy = client.PolicyV1Api(api)
-        self.custom = client.CustomObjectsApi(api)
-        self._version = client.VersionApi(api)
-        self._api = api
+        self._api = _ApiClient(configuration)
+        self._version = client.VersionApi(self._api)
         self._proxy = _ApiClient(_without_retries(configuration))
+
+    def __getattr__(self, name: str) -> Any:
+        """Make an API object when it is first asked for: the models of all of them take a second to import."""
+        if name not in _APIS:
+            raise AttributeError(f"a Kube has no {name!r}")
+        made = getattr(client, _APIS[name])(self._api)
+        setattr(self, name, made)
+        return made
 
     @property
     def server(self) -> str:
