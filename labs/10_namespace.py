@@ -28,7 +28,7 @@ from kubernetes.client import (
 )
 from kubernetes.client.exceptions import ApiException
 
-from labctl.lab import Cluster, Lab, expect, probe_pod, ready
+from labctl.lab import Cluster, Lab, advice, expect, probe_pod, ready
 
 BLUE, GREEN, DOOMED = "lab10-blue", "lab10-green", "lab10-doomed"
 ROOMS = (BLUE, GREEN)
@@ -227,11 +227,10 @@ def remake_service(k8s: Cluster) -> None:
     k8s.core.create_namespaced_service(namespace=GREEN, body=web_service())
 
 
-@lab.hint(for_=(short_name_is_local, network_is_open))
+@lab.hint(for_=(short_name_is_local, network_is_open, deletion_is_local))
 def dns_is_down(k8s: Cluster) -> str | None:
     """Names need CoreDNS; addresses do not."""
-    dns = k8s.core.list_namespaced_pod(namespace="kube-system", label_selector="k8s-app=kube-dns").items
-    return None if dns else "no CoreDNS pod runs in kube-system: names do not resolve, addresses still work"
+    return advice.dns(k8s)
 
 
 @lab.hint()

@@ -87,7 +87,7 @@ def leaving_answers(k8s: Cluster) -> None:
     answers(k8s, "leaving")
 
 
-@lab.step("Delete a Service that answers", when=[both_backends, leaving_answers])
+@lab.step("Delete a Service that answers", when=[both_backends, leaving_answers], within=60)
 def delete_leaving(k8s: Cluster) -> None:
     k8s.remember(left=address_of(k8s, "leaving"))
     k8s.core.delete_namespaced_service(name="leaving", namespace=lab.namespace)

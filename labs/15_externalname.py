@@ -83,6 +83,7 @@ def aliases_known(k8s: Cluster) -> None:
 @lab.step(
     "Change where one name leads, and turn another into an ordinary Service",
     when=[ready("client"), aliases_known],
+    within=60,
 )
 def change(k8s: Cluster) -> None:
     k8s.remember(changed=True)

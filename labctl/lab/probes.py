@@ -8,6 +8,7 @@ and never an answer. It knows nothing of labs, checks or what ought to be seen.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,9 @@ PORT = 8080
 
 WHO = "envvar?var=WHO"
 """The request that a probe pod answers with "POD/NONCE": its name, and the nonce of the run that made it."""
+
+RESOLVE_SECONDS = 50.0
+"""A name whose server is silent: Go's resolver asks twice, 5 s each, for each of up to five names of a search list."""
 
 DIAL_SECONDS = 5.0
 """agnhost gives one connection this long (a constant in its source)."""
@@ -89,7 +93,8 @@ class Dialled:
     def __str__(self) -> str:
         if self.blocked:
             return f"{self.target}: nobody answered ({_shortly(self.refusals)})"
-        said = f"{self.target}: answered by {', '.join(sorted(self.responders)) or 'somebody'}"
+        names = sorted(name or "somebody with an empty answer" for name in self.responders)
+        said = f"{self.target}: answered by {', '.join(names) or 'somebody'}"
         return (
             f"{said}; {len(self.refusals)} connection(s) failed ({_shortly(self.refusals)})"
             if self.refusals
@@ -179,7 +184,8 @@ class PodProbe:
             "host": host, "port": port, "request": request, "protocol": protocol, "tries": tries
         }  # fmt: skip
         try:
-            body = self.get("dial", query=query, timeout=tries * DIAL_SECONDS + 10)
+            patience = 0.0 if _is_address(host) else RESOLVE_SECONDS
+            body = self.get("dial", query=query, timeout=tries * DIAL_SECONDS + 10 + patience)
         except _Unresolved as unresolved:
             return Dialled(target, refusals=(str(unresolved),))
         return _dialled(target, tries, body)
@@ -370,6 +376,14 @@ def _dialled(target: str, tries: int, body: str) -> Dialled:
         # An empty body is an answer too: agnhost lists no text for it.
         return Dialled(target, answers=("",) * tries)
     return Dialled(target, answers, refusals, unnamed=max(0, tries - len(answers) - len(refusals)))
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _address(endpoint: str) -> str:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labctl.cluster.running import RunningCluster
-from labctl.errors import ApiRefused, CleanupIncomplete, Conflict, InfrastructureError, LabctlError
+from labctl.errors import (
+    ApiRefused,
+    CleanupIncomplete,
+    Conflict,
+    DeadlineExceeded,
+    InfrastructureError,
+    LabctlError,
+)
 from labctl.kube import Kube
 from labctl.lab import namespaces, verdict
 from labctl.lab.api import Check, Condition, Holds, Lab, Step, Trial, Unmet
@@ -117,7 +124,10 @@ class Runner:
     def act(self, file: LabFile, lab: Lab, k8s: Cluster) -> None:
         """Run the steps in source order. Raises `StepFailed`, and `NodeDown` when a node does not run."""
         for step in lab.steps:
-            with self.progress.step(f"{file.number:02d} {step.title}") as shown, self._as_step(step, file):
+            with (
+                self.progress.step(f"{file.number:02d} {step.title}") as shown,
+                self._as_step(step, file, lab, k8s),
+            ):
                 self.guard.ask_docker()
                 k8s.patience = STEP_PATIENCE_SECONDS
                 for condition in step.when:
@@ -265,12 +275,15 @@ class Runner:
         )
 
     @contextlib.contextmanager
-    def _as_step(self, step: Step, file: LabFile) -> Iterator[None]:
+    def _as_step(self, step: Step, file: LabFile, lab: Lab, k8s: Cluster) -> Iterator[None]:
+        """A step's failure carries its cause and, after a vain wait, the lab's advice for every check."""
         try:
             with self.kube.translated(step.title):
                 yield
         except Exception as wrong:
-            raise StepFailed(f"step {step.title!r}: {self._true_cause(wrong, file)}") from wrong
+            hint = verdict.advice(lab, "", k8s) if isinstance(wrong, DeadlineExceeded) else ""
+            cause = self._true_cause(wrong, file)
+            raise StepFailed(f"step {step.title!r}: {cause}" + (f" ({hint})" if hint else "")) from wrong
 
     def _true_cause(self, wrong: Exception, file: LabFile) -> str:
         """Why something went wrong: a node that does not run explains everything else."""

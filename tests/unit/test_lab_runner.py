@@ -253,6 +253,16 @@ def test_a_step_whose_condition_never_comes_is_an_error_with_the_last_observatio
     assert "not within 0 s: last seen: not found" in result.reason
 
 
+def test_a_vain_wait_comes_with_the_advice_that_is_for_every_check(kube: FakeKube) -> None:
+    lab, _ = waiting_lab(ready("writer"), within=0.02)
+
+    @lab.hint()
+    def everywhere(k8s: Cluster) -> str | None:
+        return "kube-proxy does not run"
+
+    assert "(kube-proxy does not run)" in runner(kube).run(FILE, lab).reason
+
+
 def test_a_condition_that_can_no_longer_come_true_ends_the_wait_at_once(kube: FakeKube) -> None:
     looks: list[int] = []
 

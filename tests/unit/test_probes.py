@@ -101,7 +101,9 @@ def test_answers_that_agnhost_drops_are_not_taken_for_silence() -> None:
 
 
 def test_an_empty_body_is_an_answer() -> None:
-    assert probe(FakeKube(lambda query: "{}")).dial("10.0.0.1").open
+    seen = probe(FakeKube(lambda query: "{}")).dial("10.0.0.1")
+    assert seen.open
+    assert "somebody with an empty answer" in str(seen)
 
 
 def test_an_unresolved_name_is_blocked_and_says_why() -> None:
