@@ -59,6 +59,9 @@ from labctl.waiting import Deadline
 DEADLINE_SECONDS = 600.0
 """For everything after the node image is here. Usual: one minute; on a machine under load, three."""
 
+CHECK_SECONDS = 30.0
+"""For a cluster that runs already: it is ready now, or something is wrong with it."""
+
 NETWORK = "kind"
 """The docker network that kind makes and all its clusters share."""
 
@@ -401,11 +404,8 @@ def _adopt(run: BringUp) -> None:
 def _nothing_to_do(run: BringUp) -> Up:
     with run.progress.step(f"Cluster {run.spec.name} runs already") as step:
         kube = run.kube
-        for rung in readiness.ladder(run.spec, kube):
-            step.note(rung.title)
-        readiness.climb(
-            readiness.ladder(run.spec, kube), run.cluster, Quiet(), Deadline(30.0), docker=run.docker
-        )
+        rungs = readiness.ladder(run.spec, kube)
+        readiness.climb(rungs, run.cluster, _Under(step), Deadline(CHECK_SECONDS), docker=run.docker)
         step.result("nothing to do")
     return Up(run.cluster, run.plan, kube.version())
 
@@ -497,6 +497,17 @@ def _forget_journal(name: str) -> None:
 
 
 # --- helpers
+
+
+class _Under(Quiet):
+    """Steps shown as the notes of the one step above them."""
+
+    def __init__(self, above: Step) -> None:
+        self._above = above
+
+    def note(self, text: str) -> None:
+        """Pass the remark on."""
+        self._above.note(text)
 
 
 class Installing:

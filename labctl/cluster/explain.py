@@ -12,12 +12,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-LASTING = frozenset(
-    {"ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"}
-)
-"""Reasons that stay until somebody changes something."""
+LASTING = {
+    "ImagePullBackOff": "image",
+    "ErrImagePull": "image",
+    "InvalidImageName": "image",
+    "ErrImageNeverPull": "image",
+    "CreateContainerConfigError": "configuration",
+}
+"""Reasons that stay until somebody changes something, by what is wrong: the kubelet goes from one word to
+the other and back."""
 
-SLOW = frozenset({"CrashLoopBackOff"})
+SLOW = {"CrashLoopBackOff": "crash"}
 """Reasons that may pass: a program can fail until what it needs is there."""
 
 _WORDS = 160
@@ -25,7 +30,7 @@ _WORDS = 160
 
 @dataclass(frozen=True)
 class Seen:
-    """What is wrong in words; ``lasting`` is the reason that will not pass by itself, or ''."""
+    """What is wrong in words; ``lasting`` is what will not pass by itself: image, configuration, crash or ''."""
 
     text: str
     lasting: str = ""
@@ -41,7 +46,8 @@ def pods(listed: Sequence[Any]) -> Seen:
     for text, count in counted.most_common(3):
         name = next(name for name, (other, _) in reasons if other == text)
         parts.append(f"{text} (pod {name}{f' and {count - 1} more' if count > 1 else ''})")
-    lasting = next((reason for _, (_, reason) in reasons if reason in LASTING | SLOW), "")
+    known = LASTING | SLOW
+    lasting = next((known[reason] for _, (_, reason) in reasons if reason in known), "")
     return Seen("; ".join(parts), lasting)
 
 

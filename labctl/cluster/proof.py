@@ -308,7 +308,7 @@ def _started(proof: _Proof) -> tuple[_Peer, ...]:
     if len(ready) < wanted:
         seen = explain.pods(listed)
         text = f"{len(ready)}/{wanted} ready: {seen.text or 'not created yet'}"
-        if seen.lasting in explain.LASTING:
+        if seen.lasting in explain.LASTING.values():
             raise Hopeless(text)
         raise NotYet(text)
     peers = [_Peer(one.metadata.name, one.spec.node_name, one.status.pod_ip) for one in ready]

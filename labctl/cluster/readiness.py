@@ -32,7 +32,7 @@ GONE_PATIENCE_SECONDS = 10.0
 
 COREDNS = Workload("Deployment", "kube-system", "coredns")
 
-NEXT = "`labctl kubectl -- get pods -A` shows all pods; the bundle holds their logs"
+NEXT = "`labctl kubectl -- get pods -A` shows all pods"
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def workload(kube: Kube, wanted: Workload) -> str:
     seen = _why(kube, wanted, found.spec.selector.match_labels or {})
     text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
     if seen.lasting:
-        slow = seen.lasting in explain.SLOW
+        slow = seen.lasting in explain.SLOW.values()
         raise Lasting(text, seen.lasting, CRASH_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
     raise NotYet(text)
 
