@@ -21,12 +21,13 @@ from labctl.network import registry
 from labctl.network.base import Workload
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
-from labctl.waiting import Deadline, Hopeless, NotYet, until
+from labctl.waiting import POLL_SECONDS, Deadline, Hopeless, NotYet, until
 
 PATIENCE_SECONDS = 15.0
 """How long a lasting reason must be seen without a break before we give up on it."""
 CRASH_PATIENCE_SECONDS = 60.0
 """The same for a program that keeps failing: it may only wait for something else."""
+LOOK_SECONDS = POLL_SECONDS
 GONE_PATIENCE_SECONDS = 10.0
 """The same for a workload that does not exist, after it was applied."""
 
@@ -85,6 +86,7 @@ def climb(
                 look,
                 what=rung.title,
                 within=deadline.left(),
+                every=LOOK_SECONDS,
                 on_wait=step.note,
                 hopeless=_giving_up(rung),
                 next_step=NEXT,

@@ -1,0 +1,265 @@
+"""`up`, when something goes wrong on the way: what is left, what is said, what stays untouched (F8, F9, F15)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl import paths
+from labctl.cluster import bringup, files, journal, mark, readiness, teardown
+from labctl.cluster.bringup import STEPS, Options
+from labctl.cluster.mark import Mark
+from labctl.cluster.spec import ClusterSpec
+from labctl.errors import (
+    CleanupIncomplete,
+    CommandFailed,
+    Conflict,
+    HostError,
+    ImageUnavailable,
+    Interrupted,
+    LabctlError,
+    WriteFailed,
+)
+from labctl.process import Completed
+from labctl.progress import Quiet
+from labctl.tools.docker import Container, Image
+from labctl.tools.kind import Kind, Stage
+from tests.unit.fakes.fleet import Fleet
+
+SPEC = ClusterSpec(name="c", workers=1)
+OPTIONS = Options(image="node:image", prove=False)
+
+
+class FakeKind(Kind):
+    """A kind that makes containers in the fleet and then does what the test wants."""
+
+    def __init__(self, docker: Fleet) -> None:
+        super().__init__("no-kind-here")
+        self.docker = docker
+        self.then: Callable[[], None] = lambda: None
+        self.config = ""
+
+    def version(self) -> str:
+        return "0.33.0"
+
+    def create_cluster(
+        self, *, name: str, config: str, image: str, on_stage: Any = None, **_: Any
+    ) -> Completed:
+        self.config = config
+        labels = self.docker.marked[image].labels
+        for node, role in (("control-plane", "control-plane"), ("worker", "worker")):
+            both = {mark.KIND_CLUSTER: name, mark.KIND_ROLE: role, **labels}
+            self.docker.there[f"{name}-{node}"] = Container(
+                f"id-{node}", f"{name}-{node}", "running", image, both
+            )
+        self.then()
+        on_stage(Stage("Starting control-plane", "done", 1.0))
+        return Completed(("kind",), 0, "", "", 1.0)
+
+    def export_logs(self, name: str, directory: Path) -> Completed:
+        directory.mkdir(parents=True)
+        return Completed(("kind",), 0, "", "", 0.1)
+
+
+@pytest.fixture
+def docker() -> Fleet:
+    fleet = Fleet()
+    fleet.marked["node:image"] = Image("sha-node", ("node:image",), (), {"dev.labctl.recipe": "x"}, 1)
+    return fleet
+
+
+@pytest.fixture
+def kind(docker: Fleet) -> FakeKind:
+    return FakeKind(docker)
+
+
+@pytest.fixture(autouse=True)
+def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps that need a real cluster do nothing; the doctor is content; late containers come soon."""
+    monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
+    monkeypatch.setattr(bringup.BringUp, "_install", lambda _: None)
+    monkeypatch.setattr(bringup.BringUp, "_read_back", lambda _: None)
+    monkeypatch.setattr(readiness, "climb", lambda *_, **__: None)
+    monkeypatch.setattr(bringup, "connect", lambda *_: NoKube())
+    monkeypatch.setattr(teardown, "LATE_SECONDS", 0.3)
+    monkeypatch.setattr(teardown, "LOOK_SECONDS", 0.02)
+
+
+class NoKube:
+    def version(self) -> str:
+        return "v1.37.2"
+
+    def close(self) -> None:
+        pass
+
+
+def up(docker: Fleet, kind: FakeKind, options: Options = OPTIONS, spec: ClusterSpec = SPEC) -> bringup.Up:
+    return bringup.up(spec, options, Quiet(), docker=docker, kind=kind)
+
+
+def nothing_left(docker: Fleet) -> None:
+    assert not docker.there
+    assert list(docker.marked) == ["node:image"]
+    assert not docker.known_volumes
+    assert not journal.path("c").exists()
+    assert not list((paths.state_root() / ".locks").glob("*"))
+
+
+def fail(error: BaseException) -> Callable[[], None]:
+    def then() -> None:
+        raise error
+
+    return then
+
+
+def test_all_steps_are_made_in_their_order_and_written_down(docker: Fleet, kind: FakeKind) -> None:
+    done = up(docker, kind)
+    assert tuple(done.seconds) == tuple(phase for phase, _ in STEPS)
+    assert done.cluster.owner == mark.marks(docker)["c"].owner
+    written = journal.read("c")
+    assert written is not None
+    assert written.ready
+    assert written.containers == ("id-control-plane", "id-worker")
+    assert f"labctl.dev/owner: {written.owner}" in kind.config
+    assert up(docker, kind).plan.action == "nothing"
+
+
+def test_a_machine_that_is_not_ready_ends_it_before_anything_is_made(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: fail(HostError("not ready"))())
+    with pytest.raises(HostError):
+        up(docker, kind)
+    nothing_left(docker)
+    assert not paths.cluster_state("c").exists()
+
+
+def test_a_late_container_of_a_failed_kind_is_removed_too(docker: Fleet, kind: FakeKind) -> None:
+    """F8: the second `docker run` comes to its end after kind has given up."""
+
+    def then() -> None:
+        whose = mark.marks(docker)["c"]
+        late = docker.node("c-late", "c", "worker", whose)
+        del docker.there["c-late"]
+        docker.late = [(docker.looks + 8, late)]
+        raise CommandFailed(["kind", "create"], 1, "", "ERROR: docker run failed")
+
+    kind.then = then
+    with pytest.raises(CommandFailed) as caught:
+        up(docker, kind)
+    assert caught.value.exit_code == 4
+    assert "c-late" in docker.removed
+    nothing_left(docker)
+    bundle = Path(caught.value.bundle)
+    assert bundle.is_dir()
+    assert str(bundle) in caught.value.next_step
+    assert "docker run failed" in (bundle / "reason.txt").read_text()
+
+
+def test_an_interrupt_leaves_nothing_and_makes_no_bundle(docker: Fleet, kind: FakeKind) -> None:
+    kind.then = fail(KeyboardInterrupt())
+    with pytest.raises(Interrupted) as caught:
+        up(docker, kind)
+    assert caught.value.exit_code == 130
+    assert "phase nodes" in caught.value.what
+    nothing_left(docker)
+    assert not paths.cluster_state("c").exists()
+
+
+def test_a_second_interrupt_names_the_command_that_deletes(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind.then = fail(KeyboardInterrupt())
+    monkeypatch.setattr(teardown, "abort", lambda *_, **__: fail(KeyboardInterrupt())())
+    with pytest.raises(Interrupted) as caught:
+        up(docker, kind)
+    assert "labctl down c" in caught.value.next_step
+    assert docker.there
+
+
+def test_what_cannot_be_removed_is_the_error_then(docker: Fleet, kind: FakeKind) -> None:
+    kind.then = fail(CommandFailed(["kind"], 1, "", "broken"))
+    docker.stubborn = {"c-worker"}
+    with pytest.raises(CleanupIncomplete) as caught:
+        up(docker, kind)
+    assert caught.value.leftovers == ("container c-worker",)
+
+
+def test_the_ruins_stay_on_demand(docker: Fleet, kind: FakeKind) -> None:
+    kind.then = fail(CommandFailed(["kind"], 1, "", "broken"))
+    with pytest.raises(CommandFailed):
+        up(docker, kind, Options(image="node:image", keep_on_failure=True))
+    assert len(docker.there) == 2
+    with pytest.raises(Conflict, match="phase nodes"):
+        up(docker, kind)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_full_disk_in_any_phase_is_named_and_cleaned_up_after(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """F15."""
+    real = files.write
+    for at in range(1, len(STEPS) + 2):
+        writes = 0
+
+        def write(path: Path, text: str, at: int = at) -> None:
+            nonlocal writes
+            writes += path.name == "journal.json"
+            if writes == at:
+                raise files.failed(path, OSError(number, os.strerror(number)))
+            real(path, text)
+
+        monkeypatch.setattr(files, "write", write)
+        with pytest.raises(WriteFailed) as caught:
+            up(docker, kind)
+        assert "journal.json" in caught.value.what
+        nothing_left(docker)
+        monkeypatch.setattr(files, "write", real)
+
+
+def test_replace_removes_the_old_and_only_the_old(docker: Fleet, kind: FakeKind) -> None:
+    docker.cluster(ClusterSpec(name="c", workers=5), owner="old")
+    docker.cluster(ClusterSpec(name="other", workers=0))
+    with pytest.raises(Conflict, match="another one"):
+        up(docker, kind)
+    assert not docker.removed
+    done = up(docker, kind, Options(image="node:image", prove=False, replace=True))
+    assert done.plan.action == "replace"
+    assert sorted(docker.there) == ["c-control-plane", "c-worker", "other-control-plane"]
+
+
+def test_a_rival_s_containers_stay_when_kind_meets_them(docker: Fleet, kind: FakeKind) -> None:
+    def then() -> None:
+        docker.there.clear()
+        docker.node("c-control-plane", "c", "control-plane", Mark("c", "rival", 0, SPEC))
+        raise Conflict("nodes of a cluster c exist already")
+
+    kind.then = then
+    with pytest.raises(Conflict):
+        up(docker, kind)
+    assert list(docker.there) == ["c-control-plane"]
+
+
+def test_a_failed_installation_is_the_error(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bringup.BringUp, "_install", lambda _: fail(ImageUnavailable("no flannel"))())
+    with pytest.raises(ImageUnavailable):
+        up(docker, kind)
+    nothing_left(docker)
+
+
+def test_every_error_of_a_step_keeps_its_own_name(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (LabctlError("a"), WriteFailed("b"), ValueError("c")):
+        monkeypatch.setattr(readiness, "climb", lambda *_, error=error, **__: fail(error)())
+        with pytest.raises(type(error)):
+            up(docker, kind)
+        nothing_left(docker)
