@@ -37,13 +37,14 @@ from labctl.cluster.plan import Plan
 from labctl.cluster.proof import ProofResult
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
-from labctl.errors import CleanupIncomplete, InfrastructureError, Interrupted, LabctlError
+from labctl.errors import CleanupIncomplete, ImageUnavailable, InfrastructureError, Interrupted, LabctlError
 from labctl.host import doctor
 from labctl.host.finding import HostPort, Needs, Source
 from labctl.host.machine import CAP_SYS_RESOURCE, Machine
 from labctl.images import nodeimage, workloads
+from labctl.images.assemble import RECIPE_LABEL
 from labctl.images.lock import load as image_lock
-from labctl.images.nodeimage import NodeImage
+from labctl.images.nodeimage import NodeImage, Origin
 from labctl.kube import Kube, connect
 from labctl.network import install, registry
 from labctl.network import pool as pools
@@ -257,15 +258,12 @@ class BringUp:
         scratch = paths.cluster_state(self.spec.name) / "kind-kubeconfig"
 
         def reached(stage: Stage) -> None:
+            if stage.outcome == "started":
+                step.note(stage.title)
             if stage.title.startswith("Preparing nodes"):
                 network_exists()
             if stage.title.startswith(API_ANSWERS) and stage.outcome == "done":
                 self.installing.start(self._install)
-
-        def heard(line: str) -> None:
-            self.said.append(line)
-            if not line.endswith(" s") and "..." not in line and len(line) < 80:
-                step.note(line)
 
         self.in_kind = True
         try:
@@ -275,7 +273,7 @@ class BringUp:
                 image=self.mark.image,
                 kubeconfig=scratch,
                 timeout=self.deadline.left(),
-                on_event=heard,
+                on_event=self.said.append,
                 on_stage=reached,
             )
             self.in_kind = False
@@ -531,12 +529,14 @@ class Installing:
     def finish(self, deadline: Deadline) -> str:
         """Wait for its end and say how long it took. Raises what it raised, or `InfrastructureError`."""
         assert self._thread is not None
+        came = time.monotonic()
         self._thread.join(deadline.left())
         if self._failure is not None:
             raise self._failure
         if self._thread.is_alive():
             raise InfrastructureError("the manifests could not be applied in time")
-        return f"applied in {self._ended - self._began:.1f} s, while the nodes joined"
+        meanwhile = ", while the nodes joined" if self._ended <= came else ""
+        return f"applied in {self._ended - self._began:.1f} s{meanwhile}"
 
     def _run(self, work: Callable[[], None]) -> None:
         try:
@@ -578,6 +578,7 @@ def given_image(docker: Docker, reference: str) -> NodeImage:
     if found is None:
         docker.pull(reference)
         found = docker.image(reference)
-    identity = nodeimage.identity_of(found) if found else reference
-    built = "recipe" in identity
-    return NodeImage(reference, identity, "built" if built else "pulled", "")
+    if found is None:
+        raise ImageUnavailable(f"the node image {reference} is not here", next_step="`labctl image list`")
+    origin: Origin = "built" if found.labels.get(RECIPE_LABEL) else "pulled"
+    return NodeImage(reference, nodeimage.identity_of(found), origin, "")
