@@ -108,7 +108,7 @@ def test_a_failed_lab_is_not_hidden_by_a_failed_clean_up_after_it() -> None:
 
 def test_an_interrupt_outweighs_a_failed_lab() -> None:
     run = RunResult("c", "n", "v", (lab(9, check(Status.FAIL), status=Status.FAIL),))
-    assert report(run=run, phases=phases(labs=failure(Interrupted()))).exit_code == 130
+    assert report(run=run, phases=phases(down=failure(Interrupted()))).exit_code == 130
 
 
 # --- JSON ---------------------------------------------------------------------
