@@ -177,7 +177,7 @@ class Kube:
         fresh = client.ApiClient(_for_websockets(self._configuration))
         chosen = {"container": container} if container else {}
         with contextlib.closing(fresh):
-            socket = stream(
+            socket = _stream(
                 client.CoreV1Api(fresh).connect_get_namespaced_pod_exec,
                 name=pod,
                 namespace=namespace,
@@ -305,6 +305,16 @@ def _reads_only() -> Retry:
         backoff_factor=0.2,
         raise_on_status=False,
     )
+
+
+def _stream(method: Any, **arguments: Any) -> Any:
+    """The client's `stream`. Its release 36 stumbles over its own exception for a refused exec; that one is raised."""
+    try:
+        return stream(method, **arguments)
+    except AttributeError as stumbled:
+        if isinstance(stumbled.__context__, ApiException):
+            raise stumbled.__context__ from None
+        raise
 
 
 def _without_retries(configuration: client.Configuration) -> client.Configuration:

@@ -319,3 +319,20 @@ def test_a_refused_exec_has_the_status_that_the_client_hides() -> None:
         raise hidden
     assert refused.value.status == 404
     assert refused.value.why == '404 NotFound: pods "nosuch" not found'
+
+
+def test_release_36_of_the_client_hides_a_refused_exec_behind_a_mistake_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stumbling(*args: Any, **kwargs: Any) -> None:
+        try:
+            raise ApiException(status=0, reason="Handshake status 500 Internal Server Error")
+        except ApiException:
+            raise AttributeError("'NoneType' object has no attribute 'decode'")  # noqa: B904  # as there
+
+    monkeypatch.setattr(kube_module, "stream", stumbling)
+    with pytest.raises(ApiException, match="Handshake status 500"):
+        kube_module._stream(None)
+    monkeypatch.setattr(kube_module, "stream", lambda *args, **kwargs: args[0].missing)
+    with pytest.raises(AttributeError):
+        kube_module._stream(object())
