@@ -13,7 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
-from labctl.report.model import Outcome, RunReport, all_checks, totals, verdict
+from labctl.report.model import Failure, Outcome, RunReport, all_checks, totals, verdict
+
+DETAIL_LINES = 40
+"""Of captured output; the reports in files and the bundle have more."""
 
 STYLES = {
     Status.PASS: "green",
@@ -96,11 +99,13 @@ def _check(where: str, check: CheckResult) -> Text:
     return lines
 
 
-def _failure(where: str, lines: Iterable[str]) -> Text:
-    what, *rest = [line for line in lines if line]
-    shown = Text(f"{where}: {what}", style="red")
-    for line in rest:
-        shown.append(f"\n  {line}", style="default")
+def _failure(where: str, failure: Failure) -> Text:
+    shown = Text(f"{where}: {failure.what}  [{failure.id}]", style=STYLES[Outcome.BROKEN])
+    for name, value in (("why", failure.why), ("next", failure.next_step)):
+        if value:
+            shown.append(f"\n  {name}: {value}", style="default")
+    for line in failure.details.splitlines()[-DETAIL_LINES:]:
+        shown.append(f"\n  | {line}", style="default")
     return shown
 
 

@@ -275,6 +275,20 @@ def test_the_terminal_shows_what_does_not_hold_and_why() -> None:
     assert "not proven" in shown
 
 
+def test_the_terminal_lists_everything_that_the_machine_lacks() -> None:
+    lacks = "\n".join(f"check-{number}: missing" for number in range(50))
+    error = DockerUnreachable("this machine is not ready", why="2 checks", next_step="cure it", details=lacks)
+    shown = drawn(report(phases=phases(doctor=failure(error))))
+    for words in (
+        "doctor: this machine is not ready  [docker-unreachable]",
+        "why: 2 checks",
+        "next: cure it",
+    ):
+        assert words in shown
+    assert "| check-49: missing" in shown
+    assert "check-9: missing" not in shown
+
+
 def test_the_terminal_does_not_read_markup_in_an_answer() -> None:
     run = RunResult("c", "n", "v", (lab(9, check(Status.FAIL, actual="[bold]x[/]"), status=Status.FAIL),))
     assert "actual: [bold]x[/]" in drawn(report(run=run))
