@@ -99,7 +99,10 @@ def parse(data: bytes, file: str) -> Tree:
         problems += _refused(text, file)
     if not problems:
         node = yaml.compose(text, Loader=Loader)
-        tree = _Builder(file, problems).build(node)
+        if node is None:
+            problems.append(_empty(file))
+        else:
+            tree = _Builder(file, problems).build(node)
     if problems or tree is None:
         raise ConfigError(f"{file} cannot be used", problems=problems)
     return tree
@@ -121,8 +124,12 @@ def _decode(data: bytes, file: str, problems: list[ConfigProblem]) -> str:
     except UnicodeDecodeError as bad:
         return problem("this is not UTF-8", f"byte 0x{data[bad.start]:02x}", "UTF-8", bad.start)
     if not text.strip():
-        return problem("the file is empty", allowed="a cluster: see `labctl config schema`")
+        problems.append(_empty(file))
     return text
+
+
+def _empty(file: str) -> ConfigProblem:
+    return ConfigProblem(file, 1, 1, "the file is empty", allowed="a cluster: see `labctl config schema`")
 
 
 def _refused(text: str, file: str) -> Iterator[ConfigProblem]:

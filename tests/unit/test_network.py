@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.errors import Conflict
@@ -91,6 +91,7 @@ def test_metallb_gets_its_pool() -> None:
     assert out["L2Advertisement"]["spec"]["ipAddressPools"] == [out["IPAddressPool"]["metadata"]["name"]]
 
 
+@settings(deadline=None)
 @given(st.integers(12, 26), st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 3))
 def test_pools_lie_in_the_upper_half_and_never_overlap(prefix: int, base: int, one: int, other: int) -> None:
     network = ipaddress.IPv4Network((base, prefix), strict=False)
