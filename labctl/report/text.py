@@ -38,9 +38,7 @@ def report(report: RunReport) -> RenderableType:
         parts.append(labs(report.run))
     for phase in report.phases:
         if phase.failure:
-            parts.append(
-                _failure(phase.name, [phase.failure.what, phase.failure.why, phase.failure.next_step])
-            )
+            parts.append(_failure(phase.name, phase.failure))
     if report.bundle:
         parts.append(Text(f"what was collected: {report.bundle}"))
     if report.kept:
