@@ -87,8 +87,14 @@ def some_client(k8s: Cluster) -> str:
 
 def who_answers(k8s: Cluster, client: str) -> frozenset[str]:
     call = k8s.probe(client).dial(address(k8s, "web"), 80, tries=TRIES)
-    if strangers := [name for name in call.responders if not name.endswith(f"/{k8s.nonce}")]:
-        raise Hopeless(f"a stranger answered with {strangers[0]!r}: the packet left the way to the backends")
+    others = [name for name in call.responders if not name.endswith(f"/{k8s.nonce}")]
+    if any("/" in name for name in others):
+        raise Hopeless(f"pods of another run answer: {', '.join(others)}")
+    expect(
+        not others,
+        seen=f"{call}: the calls left the way to the backends",
+        expected="answers of backends only",
+    )
     expect(call.open, seen=call, expected=f"{TRIES} answers to {TRIES} calls of {client}")
     return call.responders
 
