@@ -88,7 +88,10 @@ def read_spec(config: str | None, *, allow_raw: bool = False, **flags: Any) -> C
     spec = specfile.load(specfile.locate(config or DEFAULT), allow_raw=allow_raw)
     if config is None:
         spec = replace(spec, name="labctl")
-    spec = replace(spec, **{key: value for key, value in flags.items() if value is not None})
+    given = {key: value for key, value in flags.items() if value is not None}
+    if given.get("cni") == "none":
+        given.setdefault("load_balancer", "none")  # its controller could not start
+    spec = replace(spec, **given)
     if wrong := complaints(spec):
         raise UsageError("no such cluster can be made", why="; ".join(wrong))
     return spec

@@ -22,6 +22,7 @@ from labctl.cluster.spec import (
     NAME_RULE,
     WORKERS_MOST,
     ClusterSpec,
+    complaints,
 )
 from labctl.cluster.yamlfile import Entries, Place, Scalar, Tree, plain
 from labctl.errors import ConfigError, ConfigProblem, UsageError
@@ -145,6 +146,10 @@ def from_tree(tree: Tree, file: str, *, allow_raw: bool = False) -> ClusterSpec:
     block = tree.entries.get("kindConfig", (tree.place, None))[1]
     if isinstance(block, Entries):
         kindblock.check(block, spec.nodes, faults.add, allow_raw=allow_raw)
+    if not faults.found:
+        chosen = tree.entries.get("loadBalancer") or tree.entries.get("cni") or (tree.place, None)
+        for text in complaints(spec):
+            faults.add(chosen[0], text)
     if faults.found:
         problems = sorted(faults.found, key=lambda one: (one.line, one.column))
         raise ConfigError(f"{file} is not a cluster that can be made", problems=problems)

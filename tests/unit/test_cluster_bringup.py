@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labctl import paths
-from labctl.cluster import bringup, files, journal, mark, readiness, teardown
+from labctl.cluster import bringup, files, journal, lock, mark, readiness, teardown
 from labctl.cluster.bringup import STEPS, Options
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
@@ -263,3 +263,26 @@ def test_every_error_of_a_step_keeps_its_own_name(
         with pytest.raises(type(error)):
             up(docker, kind)
         nothing_left(docker)
+
+
+def test_the_global_lock_is_held_until_the_docker_network_exists(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F12: kind would make the network twice; a second bring-up waits until the first one's is there."""
+    held: list[bool] = []
+    real = kind.create_cluster
+
+    def create(*, on_stage: Any, **more: Any) -> Completed:
+        held.append(lock.held(".global"))
+        on_stage(Stage("Preparing nodes", "started"))
+        held.append(lock.held(".global"))
+        return real(on_stage=on_stage, **more)
+
+    monkeypatch.setattr(kind, "create_cluster", create)
+    monkeypatch.setattr(docker, "network", lambda _: None)
+    up(docker, kind)
+    assert held == [True, False]
+    held.clear()
+    monkeypatch.setattr(docker, "network", Fleet().network)
+    up(docker, kind, Options(image="node:image", prove=False, replace=True))
+    assert held == [False, False], "a network that is there needs no waiting"
