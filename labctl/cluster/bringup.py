@@ -128,6 +128,7 @@ class BringUp:
         self.kubernetes = ""
         self.said: list[str] = []
         self._kube: Kube | None = None
+        self._cluster: RunningCluster | None = None
 
     # --- the steps
 
@@ -217,8 +218,10 @@ class BringUp:
 
     @property
     def cluster(self) -> RunningCluster:
-        """The cluster as docker shows it now."""
-        return running.find(self.spec.name, docker=self.docker)
+        """The cluster as docker shows it once its nodes are made; asked once."""
+        if self._cluster is None:
+            self._cluster = running.find(self.spec.name, docker=self.docker)
+        return self._cluster
 
     @property
     def kube(self) -> Kube:
