@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from labctl import process, waiting
 from labctl.images import lock
 from labctl.tools.docker import Docker
 
-from .conftest import Labctl, containers
+from .conftest import KIND_CLUSTER, Labctl, containers
 
 NAME = "labctl-test-ci"
 CONTAINER = "labctl-test-image"
@@ -49,9 +50,9 @@ def remove(k8s: Cluster) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(labctl: Labctl, docker: Docker) -> object:
+def nothing_is_left(labctl: Labctl, docker: Docker) -> Iterator[None]:
     """Each run starts without its cluster and must leave none."""
-    assert not containers(docker, NAME)
+    labctl("down", NAME)
     yield
     left = containers(docker, NAME)
     labctl("down", NAME)
@@ -130,16 +131,28 @@ def without_flannel(docker: Docker) -> str:
 def test_an_interrupt_while_nodes_are_made_leaves_nothing(
     labctl: Labctl, docker: Docker, tmp_path: Path, number: signal.Signals
 ) -> None:
-    argv = [sys.executable, "-m", "labctl", "ci", "single", "--name", NAME, "--labs", "none"]
+    argv = [sys.executable, "-m", "labctl", "ci", "single", "--name", NAME, "--labs", "none", "-o", "json"]
     with (tmp_path / "out").open("w") as out:
-        child = subprocess.Popen([*argv, "-o", "json"], stdout=out, stderr=subprocess.DEVNULL, cwd=tmp_path)
-        waiting.until(lambda: appeared(docker), what="a node's container", within=120)
-        child.send_signal(number)
-        assert child.wait(timeout=60) == 128 + number
+        child = subprocess.Popen(
+            argv, stdout=out, stderr=subprocess.DEVNULL, cwd=tmp_path, preexec_fn=hear_interrupts
+        )
+        try:
+            waiting.until(lambda: appeared(docker), what="a node's container", within=300)
+            child.send_signal(number)
+            assert child.wait(timeout=120) == 128 + number
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                child.wait(timeout=120)
     assert json.loads((tmp_path / "out").read_text())["phases"][1]["failure"]["id"] == "interrupted"
     assert not containers(docker, NAME)
 
 
+def hear_interrupts() -> None:
+    """A program that was started in the background by a shell ignores interrupts, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def appeared(docker: Docker) -> None:
-    if not containers(docker, NAME):
+    if not docker.containers({KIND_CLUSTER: NAME}):
         raise waiting.NotYet("none yet")
