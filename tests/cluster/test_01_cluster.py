@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from collections.abc import Iterator
@@ -51,11 +52,13 @@ def test_the_status_is_well(labctl: Labctl, cluster: str) -> None:
 def test_up_again_does_nothing_and_is_quick(labctl: Labctl, docker: Docker, cluster: str) -> None:
     before = containers(docker, cluster)
     seconds = []
-    for _ in range(3):  # the quickest counts: another process may take this machine's cores for a moment
+    # The limit is meant for a machine with a free core; the quickest of three counts.
+    limit = NO_OP_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    for _ in range(3):
         watch = Stopwatch()
         labctl("up", CONFIG, "--name", cluster)
         seconds.append(watch.seconds)
-    assert min(seconds) < NO_OP_SECONDS
+    assert min(seconds) < limit
     assert containers(docker, cluster) == before
 
 
