@@ -45,8 +45,8 @@ cluster-test: prepare ## the tests on real clusters
 prepare: $(STAMP)
 	if [ -n "$(YES)" ] || ! [ -t 0 ]; then $(LABCTL) host prepare --yes; else $(LABCTL) host prepare; fi
 
-docs: $(STAMP) ## write the command reference from --help
-	$(PY) -m labctl.cli.reference
+docs: $(STAMP) ## write docs/cli.md from --help
+	$(PY) -m labctl.cli.reference > docs/cli.md
 
 lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 	uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --custom-compile-command "make lock" \

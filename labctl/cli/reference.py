@@ -16,7 +16,8 @@ def commands(
     command: click.Command, path: str, parent: click.Context | None = None
 ) -> Iterator[click.Context]:
     """Every command below ``command``, itself first, each with the context that its help needs."""
-    context = click.Context(command, info_name=path, parent=parent, max_content_width=100, terminal_width=100)
+    settings = {**command.context_settings, "max_content_width": 100, "terminal_width": 100}
+    context = click.Context(command, info_name=path, parent=parent, **settings)
     yield context
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
