@@ -342,6 +342,19 @@ class Bug(LabctlError):
     id = "bug"
     exit_code = 70
 
+    @classmethod
+    def of(cls, error: Exception, where: str = "") -> Bug:
+        """The error for an exception that nothing of ours foresaw; ``where`` names the phase it came in."""
+        import traceback
+
+        within = f" in {where}" if where else ""
+        return cls(
+            f"labctl failed{within} in a way it does not know: {type(error).__name__}",
+            why=str(error) or "no message",
+            next_step="please report this, with the lines below",
+            details="".join(traceback.format_exception(error)),
+        )
+
 
 class Interrupted(LabctlError):
     """The user (SIGINT, 130) or the system (SIGTERM, 143) asked labctl to stop."""
@@ -351,6 +364,20 @@ class Interrupted(LabctlError):
     def __init__(self, what: str = "interrupted", *, signal_number: int = 2, next_step: str = "") -> None:
         super().__init__(what, next_step=next_step)
         self.exit_code = 128 + signal_number
+
+    @classmethod
+    def of(cls, stop: BaseException) -> Interrupted:
+        """The error for an interrupt that nobody on the way had more to say about."""
+        return cls(str(stop) or "interrupted", signal_number=signal_number(stop))
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as an interrupt by everything that cleans up."""
+
+
+def signal_number(stop: BaseException) -> int:
+    """The signal behind an interrupt: 15 for SIGTERM, 2 for SIGINT."""
+    return 15 if isinstance(stop, Terminated) else 2
 
 
 def shell_line(argv: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ tested without a cluster. It always returns a report: an error ends the phase it
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -153,9 +152,9 @@ class Run:
         except LabctlError as error:
             failure = error
         except KeyboardInterrupt as stop:
-            failure = interrupted(stop)
+            failure = Interrupted.of(stop)
         except Exception as error:  # noqa: BLE001  # the report must be written whatever happens
-            failure = bug(name, error)
+            failure = Bug.of(error, name)
         said = said or (str(failure) if failure else "")
         seconds = time.monotonic() - began
         return Phase(name, outcome, seconds, said, recorder.take(), Failure.of(failure) if failure else None)
@@ -174,24 +173,6 @@ class Run:
 
     def _interrupted(self) -> bool:
         return any(phase.failure and phase.failure.id == Interrupted.id for phase in self._phases)
-
-
-def interrupted(stop: KeyboardInterrupt) -> Interrupted:
-    """The error for an interrupt; SIGTERM arrives as a subclass that knows its number."""
-    import signal
-
-    number = signal.SIGINT if type(stop) is KeyboardInterrupt else signal.SIGTERM
-    return Interrupted(str(stop) or "interrupted", signal_number=number)
-
-
-def bug(phase: str, error: Exception) -> Bug:
-    """The error for an exception that nothing of ours foresaw."""
-    return Bug(
-        f"labctl failed in {phase} in a way it does not know: {type(error).__name__}",
-        why=str(error) or "no message",
-        next_step="please report this, with the lines below",
-        details="".join(traceback.format_exception(error)),
-    )
 
 
 def _judged(checks: Sequence[CheckResult]) -> Outcome:

@@ -17,7 +17,7 @@ import click
 
 from labctl import __version__
 from labctl.console import Console
-from labctl.errors import Bug, Interrupted, LabctlError, UsageError, WriteFailed
+from labctl.errors import Bug, Interrupted, LabctlError, Terminated, UsageError, WriteFailed
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("labctl.cli.host:doctor", "Check what this machine has and lacks."),
@@ -84,10 +84,6 @@ def cli(ctx: click.Context, quiet: bool, no_color: bool) -> None:
         console.colour = False
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, treated as an interrupt by everything that cleans up."""
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with the exit code that architecture promises."""
     console = Console()
@@ -103,11 +99,11 @@ def _run(arguments: list[str] | None, console: Console) -> int:
     except LabctlError as error:
         return _report(console, error)
     except click.exceptions.Abort as abort:  # click's word for an interrupt or the end of input
-        return _report(console, _interrupted(abort.__cause__ or abort))
+        return _report(console, Interrupted.of(abort.__cause__ or abort))
     except click.ClickException as error:
         return _report(console, _usage(error))
     except KeyboardInterrupt as stop:
-        return _report(console, _interrupted(stop))
+        return _report(console, Interrupted.of(stop))
     except SystemExit:  # click's answer to a reader of our help that has left: no failure of ours
         return 0
     except OSError as error:
@@ -120,7 +116,7 @@ def _run(arguments: list[str] | None, console: Console) -> int:
             ),
         )
     except Exception as error:  # noqa: BLE001  # the last resort: no traceback reaches the user unasked
-        return _report(console, _bug(error))
+        return _report(console, Bug.of(error))
 
 
 def _report(console: Console, error: LabctlError) -> int:
@@ -129,26 +125,10 @@ def _report(console: Console, error: LabctlError) -> int:
     return error.exit_code
 
 
-def _interrupted(stop: BaseException) -> Interrupted:
-    number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-    return Interrupted(str(stop) or "interrupted", signal_number=number)
-
-
 def _usage(error: click.ClickException) -> UsageError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "labctl"
     return UsageError(error.format_message(), next_step=f"`{command} --help` lists what is possible")
-
-
-def _bug(error: Exception) -> Bug:
-    import traceback
-
-    return Bug(
-        f"labctl failed in a way it does not know: {type(error).__name__}",
-        why=str(error) or "no message",
-        next_step="please report this, with the lines below",
-        details="".join(traceback.format_exception(error)),
-    )
 
 
 def _terminated(_: int, __: FrameType | None) -> Any:

@@ -37,7 +37,14 @@ from labctl.cluster.plan import Plan
 from labctl.cluster.proof import ProofResult
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
-from labctl.errors import CleanupIncomplete, ImageUnavailable, InfrastructureError, Interrupted, LabctlError
+from labctl.errors import (
+    CleanupIncomplete,
+    ImageUnavailable,
+    InfrastructureError,
+    Interrupted,
+    LabctlError,
+    signal_number,
+)
 from labctl.host import doctor
 from labctl.host.finding import HostPort, Needs, Source
 from labctl.host.machine import CAP_SYS_RESOURCE, Machine
@@ -432,10 +439,9 @@ def _give_up(run: BringUp, cause: BaseException) -> BaseException:
             next_step=f"delete what is left: `labctl down {run.spec.name}`",
         ) from again
     if interrupt:
-        number = 15 if type(cause).__name__ == "Terminated" else 2
         return Interrupted(
             f"interrupted in phase {phase}",
-            signal_number=number,
+            signal_number=signal_number(cause),
             next_step="nothing of it is left; start anew with the same command",
         )
     if isinstance(cause, LabctlError) and evidence:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from labctl.ci.run import Keep, Run
-from labctl.cli.main import Terminated
-from labctl.errors import CleanupIncomplete, DockerUnreachable, InfrastructureError, ProofFailed
+from labctl.errors import CleanupIncomplete, DockerUnreachable, InfrastructureError, ProofFailed, Terminated
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress, Quiet
 from labctl.report.model import Outcome, RunReport

@@ -14,7 +14,7 @@ import pytest
 
 from labctl.cli import main as root
 from labctl.console import Console
-from labctl.errors import HostError
+from labctl.errors import HostError, Terminated
 
 HEAVY = ("kubernetes", "rich", "pydantic", "jinja2", "yaml")
 
@@ -78,7 +78,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch, failure: BaseException) -> tuple[i
     [
         (HostError("x"), 3, "host-not-ready"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (root.Terminated("terminated"), 143, "interrupted"),
+        (Terminated("terminated"), 143, "interrupted"),
         (OSError(28, "No space left on device", "/state/journal"), 4, "write-failed"),
         (ZeroDivisionError("division by zero"), 70, "bug"),
     ],
