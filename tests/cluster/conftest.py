@@ -25,6 +25,7 @@ from _pytest.capture import CaptureManager
 from pytest_kind import KindCluster
 
 from labctl import paths, process
+from labctl.images import lock
 from labctl.process import Completed
 from labctl.tools import kind
 from labctl.tools.docker import Docker
@@ -130,6 +131,13 @@ def cluster(labctl: Labctl) -> Iterator[str]:
 def kind_cluster(cluster: str, kind_cluster: KindCluster) -> KindCluster:
     """pytest-kind's own fixture, which finds our cluster made."""
     return kind_cluster
+
+
+def node_image(docker: Docker) -> str:
+    """The node image that `up` uses here: the built one where it is present, else the one to pull."""
+    node = lock.load()
+    built = node.built.image.reference
+    return built if docker.image(built) else node.pulled.image.pull_reference
 
 
 def fingerprint(path: Path) -> str:

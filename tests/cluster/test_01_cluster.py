@@ -14,14 +14,12 @@ import pytest
 from pytest_kind import KindCluster
 
 from labctl import process
-from labctl.cluster import kindconfig
-from labctl.cluster.bringup import machine_needs
+from labctl.cluster import kindconfig, needs
 from labctl.cluster.spec import ClusterSpec
-from labctl.images import lock
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
 
-from .conftest import CONFIG, Labctl, Stopwatch, containers
+from .conftest import CONFIG, Labctl, Stopwatch, containers, node_image
 
 NO_OP_SECONDS = 3.0
 FOREIGN = "labctl-test-foreign"
@@ -90,15 +88,13 @@ def test_kubectl_hands_on_its_exit_code(labctl: Labctl, cluster: str) -> None:
 def foreign(labctl: Labctl, docker: Docker, tmp_path: Path) -> Iterator[str]:
     """A cluster made by plain kind; only what this machine forces on the nodes is labctl's advice."""
     spec = ClusterSpec(name=FOREIGN, workers=0, cni="none", load_balancer="none")
-    config = kindconfig.render(spec, machine_needs(docker))
-    node = lock.load()
-    built = docker.image(node.built.image.reference) is not None
+    config = kindconfig.render(spec, needs.of_nodes(docker))
     kind = Kind()
     try:
         kind.create_cluster(
             name=FOREIGN,
             config=config,
-            image=node.built.image.reference if built else node.pulled.image.pull_reference,
+            image=node_image(docker),
             kubeconfig=tmp_path / "kubeconfig",
             timeout=300,
         )

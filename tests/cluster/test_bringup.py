@@ -19,8 +19,9 @@ import pytest
 
 from labctl.tools.docker import Docker
 
+from .conftest import KIND_CLUSTER, node_image
+
 NAME = "labctl-fault"
-KIND_CLUSTER = "io.x-k8s.kind.cluster"
 SMALL = ("up", "single", "--name", NAME, "--source", "present", "--skip-check", "memory")
 CREATE_SECONDS = 400.0
 QUICK_SECONDS = 60.0
@@ -99,7 +100,6 @@ def running(bench: Bench) -> Bench:
 @pytest.fixture
 def stranger(empty: Bench) -> Iterator[Bench]:
     """Containers with kind's labels that labctl did not make."""
-    image = next(one.image for one in empty.docker.containers([KIND_CLUSTER]) if one.labels)
     labels = [f"--label={KIND_CLUSTER}={NAME}", "--label=io.x-k8s.kind.role=control-plane"]
     options = [
         "--detach",
@@ -108,7 +108,7 @@ def stranger(empty: Bench) -> Iterator[Bench]:
         *labels,
         "--label=dev.labctl.owner=",
     ]
-    empty.docker.run(image, ["600"], options=options)
+    empty.docker.run(node_image(empty.docker), ["600"], options=options)
     yield empty
     empty.docker.remove(f"{NAME}-control-plane")
 
