@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labctl import paths
-from labctl.cluster import bringup, bundle, mark, proof, running, teardown
+from labctl.cluster import bringup, bundle, mark, needs, proof, running, teardown
 from labctl.cluster.bringup import Options
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import RunningCluster
@@ -55,8 +55,10 @@ class RealStages:
         """Every check of the doctor; of a cluster that runs only what it still needs. Raises `HostError`."""
         there = bool(self.docker.containers({mark.KIND_CLUSTER: self.cluster}))
         skip = {*self.options.skip_checks, *(ONCE if there else ())}
-        needs = bringup.needs(self.spec, self.options, new=not there)
-        findings = doctor.require(needs, sorted(skip), docker=self.docker)
+        asked = needs.of_machine(
+            self.spec, image=self.options.image, source=self.options.source, new=not there
+        )
+        findings = doctor.require(asked, sorted(skip), docker=self.docker)
         warned = [finding.title for finding in findings if finding.status == "warn"]
         return f"{len(findings)} checks" + (f", warnings: {', '.join(warned)}" if warned else "")
 

@@ -219,7 +219,7 @@ def _usable(name: str | None) -> RunningCluster:
 
 
 def _kubectl_directory(cluster: RunningCluster) -> Path:
-    from labctl.cluster import files
+    from labctl import files
     from labctl.errors import shell_line
 
     script = cluster.kubeconfig.parent / "bin" / "kubectl"

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labctl import paths
 from labctl.cluster import (
-    bundle,
+    abandon,
     journal,
     kindconfig,
     lock,
     mark,
+    needs,
+    nodes,
     plan,
     proof,
     readiness,
@@ -30,28 +30,21 @@ from labctl.cluster import (
     shared,
     teardown,
 )
+from labctl.cluster.abandon import Ruins
+from labctl.cluster.background import Background
 from labctl.cluster.journal import Journal
-from labctl.cluster.kindconfig import MachineNeeds
 from labctl.cluster.mark import Mark
 from labctl.cluster.plan import Plan
 from labctl.cluster.proof import ProofResult
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import (
-    CleanupIncomplete,
-    ImageUnavailable,
     InfrastructureError,
-    Interrupted,
-    LabctlError,
-    signal_number,
 )
 from labctl.host import doctor
-from labctl.host.finding import HostPort, Needs, Source
-from labctl.host.machine import CAP_SYS_RESOURCE, Machine
+from labctl.host.finding import Source
 from labctl.images import nodeimage, workloads
-from labctl.images.assemble import RECIPE_LABEL
-from labctl.images.lock import load as image_lock
-from labctl.images.nodeimage import NodeImage, Origin
+from labctl.images.nodeimage import NodeImage
 from labctl.kube import Kube, connect
 from labctl.network import install, registry
 from labctl.network import pool as pools
@@ -130,7 +123,7 @@ class BringUp:
             datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         self.settle = teardown.settle_time(spec.name)
-        self.installing = Installing()
+        self.installing = Background("the manifests could not be applied")
         self.proof: ProofResult | None = None
         self.kubernetes = ""
         self.said: list[str] = []
@@ -143,7 +136,12 @@ class BringUp:
         """The doctor, for what this spec needs."""
         with self.progress.step("Check this machine") as step:
             findings = doctor.require(
-                needs(self.spec, self.options, new=self.plan.action == "create"),
+                needs.of_machine(
+                    self.spec,
+                    image=self.options.image,
+                    source=self.options.source,
+                    new=self.plan.action == "create",
+                ),
                 self.options.skip_checks,
                 docker=self.docker,
             )
@@ -153,7 +151,7 @@ class BringUp:
     def find_image(self) -> None:
         """A node image: present, pulled or built."""
         if self.options.image:
-            self.image = given_image(self.docker, self.options.image)
+            self.image = nodeimage.given(self.docker, self.options.image)
         else:
             self.image = nodeimage.ensure(self.docker, self.progress, source=self.options.source)
         self.mark = replace(self.mark, node_image=self.image.reference)
@@ -190,8 +188,10 @@ class BringUp:
         """Wait until the manifests are applied, and read back what was asked of the nodes."""
         title = f"Install CNI {self.spec.cni} and load balancer {self.spec.load_balancer}"
         with self.progress.step(title) as step:
-            step.result(self.installing.finish(self.deadline))
-        self._read_back()
+            ended = self.installing.finish(self.deadline)
+            meanwhile = "" if ended.waited else ", while the nodes joined"
+            step.result(f"applied in {ended.seconds:.1f} s{meanwhile}")
+        nodes.read_back(self.docker, self.spec, needs.of_nodes(self.docker))
 
     def wait_ready(self) -> None:
         """The readiness ladder."""
@@ -253,6 +253,19 @@ class BringUp:
             )
         return pools.pool(subnet, self.mark.slot)
 
+    def ruins(self) -> Ruins:
+        """What this run has made so far."""
+        return Ruins(
+            self.spec.name,
+            self.journal.phase,
+            self.mark if self.marked else None,
+            self._kind,
+            self.in_kind,
+            self.said,
+            self.options.keep_on_failure,
+            self.options.bundle_directory,
+        )
+
     def enter(self, phase: str) -> None:
         """Write into the journal that a phase begins."""
         self.journal = self.journal.at(phase)
@@ -261,11 +274,10 @@ class BringUp:
     def _kind_create(self, step: Step, *, network_exists: Callable[[], None]) -> None:
         config = kindconfig.render(
             self.spec,
-            self._machine_needs(),
+            needs.of_nodes(self.docker),
             node_labels={mark.NODE_LABEL: self.mark.owner},
             shared_directory=shared.make(self.docker, self.mark),
         )
-        scratch = paths.cluster_state(self.spec.name) / "kind-kubeconfig"
 
         def reached(stage: Stage) -> None:
             if stage.outcome == "started":
@@ -276,20 +288,15 @@ class BringUp:
                 self.installing.start(self._install)
 
         self.in_kind = True
-        try:
-            self.kind.create_cluster(
-                name=self.spec.name,
-                config=config,
-                image=self.mark.image,
-                kubeconfig=scratch,
-                timeout=self.deadline.left(),
-                on_event=self.said.append,
-                on_stage=reached,
-            )
-            self.in_kind = False
-        finally:
-            for path in (scratch, scratch.with_name(scratch.name + ".lock")):
-                path.unlink(missing_ok=True)
+        nodes.create(
+            self.kind,
+            self.mark,
+            config,
+            timeout=self.deadline.left(),
+            on_event=self.said.append,
+            on_stage=reached,
+        )
+        self.in_kind = False
         self.installing.start(self._install)
 
     def _install(self) -> None:
@@ -303,35 +310,6 @@ class BringUp:
         site = Site(self.docker, names, kubectl, self.image, facts)
         install.plugin(plugin, site, quiet)
         install.load_balancer(balancer, site, self.pool, quiet)
-
-    def _machine_needs(self) -> MachineNeeds:
-        return machine_needs(self.docker)
-
-    def _read_back(self) -> None:
-        """Patches can be dropped without a word, and the API server must listen on this machine only."""
-        wanted = self._machine_needs()
-        for node in self.spec.node_names():
-            checks = {
-                "failCgroupV1: false": "/var/lib/kubelet/config.yaml" if wanted.cgroup_v1 else "",
-                "restrict_oom_score_adj = true": "/etc/containerd/config.toml"
-                if wanted.restrict_oom_score_adj
-                else "",
-            }
-            for text, file in checks.items():
-                if file and not self.docker.exec(node, ["grep", "-q", text, file], check=False).ok:
-                    raise InfrastructureError(
-                        f"node {node} does not have the setting `{text}`",
-                        why=f"it is not in {file}: the patch was dropped",
-                        next_step="please report this with the version of kind (`labctl doctor`)",
-                    )
-        for described in self.docker.inspect(*self.spec.node_names()[: self.spec.control_planes]):
-            for bound in (described["NetworkSettings"]["Ports"] or {}).get("6443/tcp") or ():
-                if bound["HostIp"] not in {"127.0.0.1", "::1"}:
-                    raise InfrastructureError(
-                        "the API server listens on other addresses than this machine's own",
-                        why=f"{described['Name'].lstrip('/')} is published on {bound['HostIp']}",
-                        next_step="please report this with the version of kind (`labctl doctor`)",
-                    )
 
 
 STEPS: tuple[tuple[str, Callable[[BringUp], None]], ...] = (
@@ -393,9 +371,9 @@ def _carry_out(run: BringUp) -> Up:
         return Up(run.cluster, run.plan, run.kubernetes, run.proof, seconds)
     except BaseException as cause:
         if run.plan.action == "verify":
-            _forget_journal(run.spec.name)
+            abandon.forget(run.spec.name)
             raise
-        ended = _give_up(run, cause)
+        ended = abandon.give_up(run.ruins(), cause, run.progress, run.docker)
         if ended is cause:
             raise
         raise ended from cause
@@ -418,94 +396,6 @@ def _nothing_to_do(run: BringUp) -> Up:
     return Up(run.cluster, run.plan, kube.version())
 
 
-# --- when it does not work
-
-
-def _give_up(run: BringUp, cause: BaseException) -> BaseException:
-    """Evidence, then clean-up, then the error that says what happened."""
-    interrupt = isinstance(cause, KeyboardInterrupt)
-    phase = run.journal.phase
-    evidence = None
-    try:
-        if isinstance(cause, LabctlError) and run.marked and not isinstance(cause, Interrupted):
-            _add_last_words(run, cause, phase)
-            evidence = _bundle(run, cause)
-        if not (run.options.keep_on_failure and not interrupt and run.marked):
-            _clean_up(run)
-    except KeyboardInterrupt as again:
-        raise Interrupted(
-            "interrupted again while cleaning up",
-            signal_number=2,
-            next_step=f"delete what is left: `labctl down {run.spec.name}`",
-        ) from again
-    if interrupt:
-        return Interrupted(
-            f"interrupted in phase {phase}",
-            signal_number=signal_number(cause),
-            next_step="nothing of it is left; start anew with the same command",
-        )
-    if isinstance(cause, LabctlError) and evidence:
-        kept = f"what was seen is kept in {evidence}"
-        cause.next_step = f"{cause.next_step}; {kept}" if cause.next_step else kept
-        cause.bundle = str(evidence)
-    return cause
-
-
-def _add_last_words(run: BringUp, cause: LabctlError, phase: str) -> None:
-    if phase == "nodes":
-        with contextlib.suppress(LabctlError):
-            said = bundle.last_words(run.spec.name, run.docker)
-            cause.details = "\n".join(filter(None, (cause.details, said)))
-
-
-def _bundle(run: BringUp, cause: LabctlError) -> Path | None:
-    reason = "\n".join(
-        filter(None, (f"{cause.what} [{cause.id}]", cause.why, cause.next_step, cause.details))
-    )
-    with run.progress.step("Collect what can be seen") as step:
-        try:
-            place = bundle.collect(
-                run.spec.name, reason, run.options.bundle_directory,
-                docker=run.docker, kind=run.kind, trace=run.said,
-            )  # fmt: skip
-        except (LabctlError, OSError) as failed:
-            step.result(f"not possible: {failed}")
-            return None
-        step.result(str(place))
-        return place
-
-
-def _clean_up(run: BringUp) -> None:
-    if run.marked or run.in_kind:
-        with run.progress.step("Remove what this run made") as step:
-            settle = teardown.LATE_SECONDS if run.in_kind else 0.0
-            try:
-                teardown.abort(run.docker, run.mark, settle=settle)
-            except CleanupIncomplete:
-                raise
-            except LabctlError as failed:
-                raise CleanupIncomplete(
-                    f"cluster {run.spec.name} could not be removed",
-                    leftovers=[f"containers with the label {mark.OWNER}={run.mark.owner}"],
-                    why=str(failed),
-                    next_step=f"`labctl down {run.spec.name}`",
-                ) from failed
-            step.result("0 containers left")
-    _forget_journal(run.spec.name)
-
-
-def _forget_journal(name: str) -> None:
-    """Journal and kubeconfig; bundles stay."""
-    directory = paths.cluster_state(name)
-    with contextlib.suppress(OSError):
-        journal.path(name).unlink(missing_ok=True)
-        (directory / "kubeconfig").unlink(missing_ok=True)
-        directory.rmdir()
-
-
-# --- helpers
-
-
 class _Under(Quiet):
     """Steps shown as the notes of the one step above them."""
 
@@ -515,79 +405,3 @@ class _Under(Quiet):
     def note(self, text: str) -> None:
         """Pass the remark on."""
         self._above.note(text)
-
-
-class Installing:
-    """The installation that runs beside kind, in a thread of its own; started once."""
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
-        self._began = self._ended = 0.0
-        self._guard = threading.Lock()
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Begin, unless it has begun already."""
-        with self._guard:
-            if self._thread is not None:
-                return
-            self._began = time.monotonic()
-            self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
-            self._thread.start()
-
-    def finish(self, deadline: Deadline) -> str:
-        """Wait for its end and say how long it took. Raises what it raised, or `InfrastructureError`."""
-        assert self._thread is not None
-        came = time.monotonic()
-        self._thread.join(deadline.left())
-        if self._failure is not None:
-            raise self._failure
-        if self._thread.is_alive():
-            raise InfrastructureError("the manifests could not be applied in time")
-        meanwhile = ", while the nodes joined" if self._ended <= came else ""
-        return f"applied in {self._ended - self._began:.1f} s{meanwhile}"
-
-    def _run(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as failure:  # noqa: BLE001  # handed to the thread that waits for it
-            self._failure = failure
-        finally:
-            self._ended = time.monotonic()
-
-
-def needs(spec: ClusterSpec, options: Options, *, new: bool = True) -> Needs:
-    """What the machine must be able to carry for ``spec``; only a ``new`` cluster needs its ports free."""
-    locked = image_lock()
-    names = (locked.built.image.reference, locked.pulled.image.pull_reference)
-    ports = kindconfig.host_ports(spec) if new else ()
-    return Needs(
-        control_planes=spec.control_planes,
-        workers=spec.workers,
-        ports=tuple(HostPort(port, at, "udp" if proto == "udp" else "tcp") for port, at, proto in ports),
-        pod_subnet=spec.pod_subnet,
-        service_subnet=spec.service_subnet,
-        images=(options.image,) if options.image else names,
-        source=options.source,
-    )
-
-
-def machine_needs(docker: Docker) -> MachineNeeds:
-    """What the docker host forces on the nodes."""
-    machine = Machine()
-    return MachineNeeds(
-        cgroup_v1=str(docker.info().get("CgroupVersion") or "") == "1",
-        restrict_oom_score_adj=machine.bounding_set_has(CAP_SYS_RESOURCE) is False,
-    )
-
-
-def given_image(docker: Docker, reference: str) -> NodeImage:
-    """A node image that the user names; it must be present. Raises `ImageUnavailable`."""
-    found = docker.image(reference)
-    if found is None:
-        docker.pull(reference)
-        found = docker.image(reference)
-    if found is None:
-        raise ImageUnavailable(f"the node image {reference} is not here", next_step="`labctl image list`")
-    origin: Origin = "built" if found.labels.get(RECIPE_LABEL) else "pulled"
-    return NodeImage(reference, nodeimage.identity_of(found), origin, "")

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labctl import paths
-from labctl.cluster import files, journal
+from labctl import files, paths
+from labctl.cluster import journal
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE
 from labctl.errors import CommandFailed, LabctlError
 from labctl.tools.docker import Container, Docker

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl import paths
-from labctl.cluster import files
+from labctl import files, paths
 from labctl.cluster.spec import ClusterSpec, from_json
 from labctl.errors import StateUnusable
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from labctl.cluster import files
+from labctl import files
 from labctl.cluster.mark import KIND_ROLE
 from labctl.errors import CommandFailed, StateUnusable
 from labctl.tools.docker import Docker

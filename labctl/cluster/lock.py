@@ -15,8 +15,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from labctl import paths
-from labctl.cluster import files
+from labctl import files, paths
 from labctl.errors import Conflict, WriteFailed, shell_line
 from labctl.waiting import NotYet, until
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from labctl import paths
-from labctl.errors import HostError, WriteFailed
+from labctl import files, paths
+from labctl.errors import HostError
 
 NAME = "labctl-runc"
 INSTALLED = Path("/usr/local/sbin/labctl-runc")
 DAEMON_JSON = Path("/etc/docker/daemon.json")
+AS_ROOT = "run as root"
 
 
 def wrapper_file() -> Path:
@@ -48,14 +48,14 @@ def install(root: Path = Path("/")) -> None:
     """
     daemon_json = _below(root, DAEMON_JSON)
     settings = _read(daemon_json)
-    _write(_below(root, INSTALLED), wrapper_file().read_bytes(), mode=0o755)
+    files.write(_below(root, INSTALLED), wrapper_file().read_bytes(), mode=0o755, next_step=AS_ROOT)
     new = merged(settings)
     if new == settings:
         return
     backup = daemon_json.with_name(f"{daemon_json.name}.before-labctl")
     if daemon_json.exists() and not backup.exists():
-        _write(backup, daemon_json.read_bytes(), mode=0o644)
-    _write(daemon_json, (json.dumps(new, indent=2) + "\n").encode(), mode=0o644)
+        files.write(backup, daemon_json.read_bytes(), mode=0o644, next_step=AS_ROOT)
+    files.write(daemon_json, json.dumps(new, indent=2) + "\n", mode=0o644, next_step=AS_ROOT)
 
 
 def merged(settings: dict[str, Any]) -> dict[str, Any]:
@@ -83,24 +83,3 @@ def _read(daemon_json: Path) -> dict[str, Any]:
             f"{daemon_json} does not hold docker's settings", why="it is no JSON object", next_step=step
         )
     return settings
-
-
-def _write(path: Path, content: bytes, *, mode: int) -> None:
-    """Replace a file as a whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as new:
-                new.write(content)
-                new.flush()
-                os.fsync(new.fileno())
-            Path(name).chmod(mode)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink()
-            raise
-    except OSError as error:
-        raise WriteFailed(
-            f"cannot write {path}", why=error.strerror or str(error), next_step="run as root"
-        ) from error

@@ -59,6 +59,18 @@ def ensure(docker: Docker, progress: Progress, *, source: Source = "auto") -> No
     return built(docker, progress)
 
 
+def given(docker: Docker, reference: str) -> NodeImage:
+    """A node image that the user names; it must be present. Raises `ImageUnavailable`."""
+    found = docker.image(reference)
+    if found is None:
+        docker.pull(reference)
+        found = docker.image(reference)
+    if found is None:
+        raise ImageUnavailable(f"the node image {reference} is not here", next_step="`labctl image list`")
+    origin: Origin = "built" if found.labels.get(RECIPE_LABEL) else "pulled"
+    return NodeImage(reference, identity_of(found), origin, "")
+
+
 def present(docker: Docker) -> NodeImage | None:
     """What is here with the locked identity, a built image before a pulled one; None when neither is.
 

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl import files
 from labctl.errors import UsageError, WriteFailed
 from labctl.report import html, junit, markdown
 from labctl.report.model import RunReport
+
+NEXT = "free space or correct the permissions; the results stand above"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Files:
 
     def write(self, report: RunReport) -> None:
         """Write every file that is wanted. Raises `WriteFailed` after the others have been tried."""
-        failed: list[tuple[Path, OSError]] = []
+        failures: list[WriteFailed] = []
         for path, draw, append in self._wanted():
             text = draw(report)
             try:
@@ -54,22 +57,10 @@ class Files:
                     with path.open("a", encoding="utf-8") as file:
                         file.write(text)
                 else:
-                    _replace(path, text)
+                    files.write(path, text, mode=0o666, next_step=NEXT)
             except OSError as error:
-                failed.append((path, error))
-        if failed:
-            where, cause = failed[0]
-            raise WriteFailed(
-                f"the report {where} could not be written",
-                why=cause.strerror or str(cause),
-                next_step="free space or correct the permissions; the results stand above",
-            ) from cause
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+                failures.append(files.failed(path, error, NEXT))
+            except WriteFailed as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]

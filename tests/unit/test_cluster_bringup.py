@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from labctl import paths
-from labctl.cluster import bringup, files, journal, lock, mark, readiness, teardown
+from labctl import files, paths
+from labctl.cluster import bringup, journal, lock, mark, nodes, readiness, teardown
 from labctl.cluster.bringup import STEPS, Options
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
@@ -83,7 +83,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps that need a real cluster do nothing; the doctor is content; late containers come soon."""
     monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
     monkeypatch.setattr(bringup.BringUp, "_install", lambda _: None)
-    monkeypatch.setattr(bringup.BringUp, "_read_back", lambda _: None)
+    monkeypatch.setattr(nodes, "read_back", lambda *_: None)
     monkeypatch.setattr(readiness, "climb", lambda *_, **__: None)
     monkeypatch.setattr(bringup, "connect", lambda *_: NoKube())
     monkeypatch.setattr(teardown, "LATE_SECONDS", 0.3)

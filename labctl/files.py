@@ -1,8 +1,8 @@
 """Files that are there whole or not at all.
 
-Everything that labctl keeps about a cluster is written here: to a temporary file in the same
+Everything that labctl keeps, installs or reports is written here: to a temporary file in the same
 directory, flushed to the disk, then renamed. Whatever fails on the way leaves the old file as it
-was. Directories are private (0700), files too (0600).
+was.
 """
 
 from __future__ import annotations
@@ -14,21 +14,32 @@ from pathlib import Path
 
 from labctl.errors import WriteFailed
 
+PRIVATE = 0o600
 
-def write(path: Path, text: str) -> None:
-    """Replace a file by ``text``. Raises `WriteFailed` that names the path; the old file is intact."""
+FREE_SPACE = "free space or correct the permissions; `labctl down` works without this file"
+"""What to do about a file of a cluster's state."""
+
+
+def write(path: Path, content: str | bytes, *, mode: int = PRIVATE, next_step: str = FREE_SPACE) -> None:
+    """Replace a file by ``content``, with ``mode`` less the umask; a private file gets a private directory.
+
+    Raises `WriteFailed` that names the path and says ``next_step``; the old file is intact.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        private_directory(path.parent)
+        if mode == PRIVATE:
+            private_directory(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_through(temporary, text.encode())
+            _write_through(temporary, content.encode() if isinstance(content, str) else content, mode)
             os.replace(temporary, path)
             _flush_directory(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
     except OSError as cause:
-        raise failed(path, cause) from cause
+        raise failed(path, cause, next_step) from cause
 
 
 def private_directory(path: Path) -> Path:
@@ -39,17 +50,17 @@ def private_directory(path: Path) -> Path:
     return path
 
 
-def failed(path: Path, cause: OSError) -> WriteFailed:
+def failed(path: Path, cause: OSError, next_step: str = FREE_SPACE) -> WriteFailed:
     """The error for a write to ``path`` that the system refused."""
     return WriteFailed(
         f"{path} could not be written",
         why=cause.strerror or str(cause),
-        next_step="free space or correct the permissions; `labctl down` works without this file",
+        next_step=next_step,
     )
 
 
-def _write_through(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+def _write_through(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as out:
         out.write(data)
         out.flush()

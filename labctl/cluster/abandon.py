@@ -1,0 +1,119 @@
+"""What follows when a bring-up ends early: evidence first, then clean-up, then the error that says both.
+
+Only what the run itself made is removed: the owner's id on every container decides. This module
+must not know the steps, only what they left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl import paths
+from labctl.cluster import bundle, journal, mark, teardown
+from labctl.cluster.mark import Mark
+from labctl.errors import CleanupIncomplete, Interrupted, LabctlError, signal_number
+from labctl.progress import Progress
+from labctl.tools.docker import Docker
+from labctl.tools.kind import Kind
+
+
+@dataclass(frozen=True)
+class Ruins:
+    """What a run has made until it ended. ``mark`` is None before docker was touched.
+
+    ``phase`` is the step that ended it, ``kind`` the program if it was used, ``in_kind`` whether it was at
+    work and containers may still appear, ``said`` its output, ``keep`` whether the user wants the cluster
+    kept as it is.
+    """
+
+    name: str
+    phase: str
+    mark: Mark | None
+    kind: Kind | None
+    in_kind: bool
+    said: Sequence[str]
+    keep: bool
+    bundle_directory: Path | None
+
+
+def give_up(ruins: Ruins, cause: BaseException, progress: Progress, docker: Docker) -> BaseException:
+    """Collect the evidence, remove what was made, and return the error to raise: ``cause`` or a better one."""
+    interrupt = isinstance(cause, KeyboardInterrupt)
+    evidence = None
+    try:
+        if isinstance(cause, LabctlError) and ruins.mark and not isinstance(cause, Interrupted):
+            _add_last_words(ruins, cause, docker)
+            evidence = _bundle(ruins, cause, progress, docker)
+        if not (ruins.keep and not interrupt and ruins.mark):
+            _clean_up(ruins, progress, docker)
+    except KeyboardInterrupt as again:
+        raise Interrupted(
+            "interrupted again while cleaning up",
+            signal_number=2,
+            next_step=f"delete what is left: `labctl down {ruins.name}`",
+        ) from again
+    if interrupt:
+        return Interrupted(
+            f"interrupted in phase {ruins.phase}",
+            signal_number=signal_number(cause),
+            next_step="nothing of it is left; start anew with the same command",
+        )
+    if isinstance(cause, LabctlError) and evidence:
+        kept = f"what was seen is kept in {evidence}"
+        cause.next_step = f"{cause.next_step}; {kept}" if cause.next_step else kept
+        cause.bundle = str(evidence)
+    return cause
+
+
+def forget(name: str) -> None:
+    """Remove journal and kubeconfig; bundles stay."""
+    directory = paths.cluster_state(name)
+    with contextlib.suppress(OSError):
+        journal.path(name).unlink(missing_ok=True)
+        (directory / "kubeconfig").unlink(missing_ok=True)
+        directory.rmdir()
+
+
+def _add_last_words(ruins: Ruins, cause: LabctlError, docker: Docker) -> None:
+    if ruins.phase == "nodes":
+        with contextlib.suppress(LabctlError):
+            said = bundle.last_words(ruins.name, docker)
+            cause.details = "\n".join(filter(None, (cause.details, said)))
+
+
+def _bundle(ruins: Ruins, cause: LabctlError, progress: Progress, docker: Docker) -> Path | None:
+    reason = "\n".join(
+        filter(None, (f"{cause.what} [{cause.id}]", cause.why, cause.next_step, cause.details))
+    )
+    with progress.step("Collect what can be seen") as step:
+        try:
+            place = bundle.collect(
+                ruins.name, reason, ruins.bundle_directory, docker=docker, kind=ruins.kind, trace=ruins.said
+            )
+        except (LabctlError, OSError) as failed:
+            step.result(f"not possible: {failed}")
+            return None
+        step.result(str(place))
+        return place
+
+
+def _clean_up(ruins: Ruins, progress: Progress, docker: Docker) -> None:
+    if ruins.mark:
+        with progress.step("Remove what this run made") as step:
+            settle = teardown.LATE_SECONDS if ruins.in_kind else 0.0
+            try:
+                teardown.abort(docker, ruins.mark, settle=settle)
+            except CleanupIncomplete:
+                raise
+            except LabctlError as failed:
+                raise CleanupIncomplete(
+                    f"cluster {ruins.name} could not be removed",
+                    leftovers=[f"containers with the label {mark.OWNER}={ruins.mark.owner}"],
+                    why=str(failed),
+                    next_step=f"`labctl down {ruins.name}`",
+                ) from failed
+            step.result("0 containers left")
+    forget(ruins.name)
