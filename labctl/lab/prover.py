@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from labctl.errors import DeadlineExceeded
@@ -67,12 +67,14 @@ def _phases(runner: Runner, file: LabFile, lab: Lab) -> Iterator[list[CheckResul
     k8s = runner.prepare(file, lab)
     yield [_fails_untouched(runner, file, check, k8s) for check in lab.checks]
     runner.act(file, lab, k8s)
-    yield _all_hold(runner, file, lab, k8s, "after the steps")
+    yield _all_hold(runner, file, lab, lab.observations, k8s, "after the steps")
     for sabotage in lab.sabotages:
         yield _fails_under(runner, file, lab, sabotage, k8s)
         k8s = runner.prepare(file, lab)
         runner.act(file, lab, k8s)
-        yield _all_hold(runner, file, lab, k8s, f"repaired after {sabotage.title!r}")
+        # An experiment takes minutes, and what was not broken needs no repair.
+        repaired = [one for one in lab.observations if isinstance(one, Check) or one.id in sabotage.breaks]
+        yield _all_hold(runner, file, lab, repaired, k8s, f"repaired after {sabotage.title!r}")
 
 
 def _fails_untouched(runner: Runner, file: LabFile, check: Check, k8s: Cluster) -> CheckResult:
@@ -86,10 +88,12 @@ def _fails_untouched(runner: Runner, file: LabFile, check: Check, k8s: Cluster) 
     return outcome[0]
 
 
-def _all_hold(runner: Runner, file: LabFile, lab: Lab, k8s: Cluster, when: str) -> list[CheckResult]:
-    """One statement if all checks hold, else those that do not."""
+def _all_hold(
+    runner: Runner, file: LabFile, lab: Lab, which: Sequence[Check | Trial], k8s: Cluster, when: str
+) -> list[CheckResult]:
+    """One statement if all of ``which`` hold, else those that do not."""
     started = time.monotonic()
-    results = runner.observe(file, lab, k8s)
+    results = runner.observe(file, lab, k8s, which)
     bad = [one for one in results if one.status is not Status.PASS]
     if bad:
         return [replace(one, title=f"{when}: {one.title!r} holds") for one in bad]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from labctl.cluster.running import RunningCluster
@@ -134,10 +134,12 @@ class Runner:
                     self._await(step, condition, k8s, shown.note)
                 step.act(k8s)
 
-    def observe(self, file: LabFile, lab: Lab, k8s: Cluster) -> list[CheckResult]:
-        """Look at every check and run every experiment, in source order."""
+    def observe(
+        self, file: LabFile, lab: Lab, k8s: Cluster, only: Sequence[Check | Trial] | None = None
+    ) -> list[CheckResult]:
+        """Look at every check and run every experiment (or ``only`` some), in source order."""
         results: list[CheckResult] = []
-        for one in lab.observations:
+        for one in lab.observations if only is None else only:
             results += (
                 self.trial(file, lab, one, k8s)
                 if isinstance(one, Trial)

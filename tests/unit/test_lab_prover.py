@@ -214,6 +214,26 @@ def test_an_experiment_must_fail_under_its_sabotage(kube: FakeKube) -> None:
     assert outcome(result)[-1] == ("without-remove", Status.FAIL)
 
 
+def test_an_experiment_is_made_again_only_where_its_own_sabotage_was_repaired(kube: FakeKube) -> None:
+    lab = lab_with()
+    made: list[str] = []
+
+    @lab.experiment("Without it")
+    def without(k8s: Cluster) -> Experiment:
+        made.append("experiment")
+        yield holds("the symptom", reads, within=0.02)
+
+    @lab.sabotage("another fault", breaks=without)
+    def another(k8s: Cluster) -> None:
+        remove(k8s)
+        made.append("its sabotage")
+
+    assert prove(runner(kube), FILE, lab).status is Status.PASS
+    assert made == ["experiment", "its sabotage", "experiment", "experiment"], (
+        "after the steps; broken; repaired; none after `spoil it`"
+    )
+
+
 def test_a_sabotage_with_a_bug_is_an_error(kube: FakeKube) -> None:
     def bug(k8s: Cluster) -> None:
         raise KeyError("typo")
