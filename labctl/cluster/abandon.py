@@ -47,6 +47,8 @@ def give_up(ruins: Ruins, cause: BaseException, progress: Progress, docker: Dock
         if isinstance(cause, LabctlError) and ruins.mark and not isinstance(cause, Interrupted):
             _add_last_words(ruins, cause, docker)
             evidence = _bundle(ruins, cause, progress, docker)
+        if interrupt and ruins.mark:
+            progress.say("interrupted: removing what this run made; a second interrupt quits at once")
         if not (ruins.keep and not interrupt and ruins.mark):
             _clean_up(ruins, progress, docker)
     except KeyboardInterrupt as again:
