@@ -9,31 +9,23 @@ run under the restricted Pod Security Standard, and everything is deleted afterw
 from __future__ import annotations
 
 import http.client
-import json
-import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from labctl.cluster import explain
+from labctl.cluster.probepods import PORT, SERVICE_PORT, Stage, set_up
 from labctl.cluster.running import RunningCluster
-from labctl.errors import ApiRefused, DeadlineExceeded, InfrastructureError, LabctlError, ProofFailed
-from labctl.images.workloads import PROBE
+from labctl.errors import DeadlineExceeded, LabctlError, ProofFailed
 from labctl.kube import Kube
 from labctl.network import pool as pools
 from labctl.progress import Progress
 from labctl.waiting import Hopeless, NotYet, until
 
-PORT = 8080
-SERVICE_PORT = 80
-NAMESPACE_PREFIX = "labctl-proof-"
-PROOF_LABEL = "labctl.dev/proof"
-
-PODS_SECONDS = 90.0
 EACH_SECONDS = 45.0
 """For one proof to come true: rules for a Service reach every node within a few seconds."""
 AT_ONCE = 4
@@ -74,59 +66,18 @@ class ProofResult:
         return tuple(one for one in self.proofs if one.held is False)
 
 
-@dataclass(frozen=True)
-class _Peer:
-    pod: str
-    node: str
-    address: str
-
-
-class _Proof:
-    """One run of the proof: its namespace, its pods, its questions."""
-
-    def __init__(self, cluster: RunningCluster, kube: Kube) -> None:
-        self.cluster = cluster
-        self.kube = kube
-        self.nonce = secrets.token_hex(5)
-        self.namespace = f"{NAMESPACE_PREFIX}{self.nonce}"
-        self.peers: tuple[_Peer, ...] = ()
-        self.service = ""
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Each pod's node."""
-        return {one.pod: one.node for one in self.peers}
-
-    def ask(self, peer: _Peer, host: str, port: int, tries: int = 1) -> tuple[list[str], str]:
-        """What answered when ``peer`` called: the bodies, and what went wrong."""
-        query: dict[str, str | int] = {
-            "request": "envvar?var=WHO", "protocol": "http", "host": host, "port": port, "tries": tries
-        }  # fmt: skip
-        try:
-            body = self.kube.pod_get(
-                self.namespace, peer.pod, port=PORT, path="dial", query=query, timeout=5.0 * tries + 5
-            )
-            said = json.loads(body)
-        except ApiRefused as refused:
-            return [], refused.why
-        except ValueError:
-            return [], "the probe's answer is not JSON"
-        wrong = sorted({str(one) for one in said.get("errors") or ()})
-        return [str(one).strip() for one in said.get("responses") or ()], "; ".join(wrong[:2])
-
-
 def prove(cluster: RunningCluster, kube: Kube, progress: Progress) -> ProofResult:
     """Make every proof and return what each found; raises only where the proof could not be made at all.
 
     `InfrastructureError` when the probe pods do not start, `ApiUnreachable` when the API is gone.
     """
     started = time.monotonic()
-    proof = _Proof(cluster, kube)
+    stage = Stage(cluster, kube)
     found: list[Proven] = []
-    with _stage(proof, progress):
+    with set_up(stage, progress):
         for make in (_pairs, _service, _dns, _load_balancer):
-            found.append(_timed(make, proof, progress))
-    return ProofResult(tuple(found), proof.nonce, time.monotonic() - started)
+            found.append(_timed(make, stage, progress))
+    return ProofResult(tuple(found), stage.nonce, time.monotonic() - started)
 
 
 def require(result: ProofResult) -> ProofResult:
@@ -145,34 +96,34 @@ def require(result: ProofResult) -> ProofResult:
 # --- the proofs
 
 
-def _pairs(proof: _Proof) -> tuple[str, str, str, Callable[[], str]]:
-    pairs = [(one, other) for one in proof.peers for other in proof.peers if one is not other]
-    pairs = pairs or [(one, one) for one in proof.peers]
+def _pairs(stage: Stage) -> tuple[str, str, str, Callable[[], str]]:
+    pairs = [(one, other) for one in stage.peers for other in stage.peers if one is not other]
+    pairs = pairs or [(one, one) for one in stage.peers]
 
     def look() -> str:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(lambda pair: proof.ask(pair[0], pair[1].address, PORT), pairs))
+            answers = list(pool.map(lambda pair: stage.ask(pair[0], pair[1].address, PORT), pairs))
         bad = [
             f"{one.node} -> {other.node}: {wrong or ', '.join(said) or 'no answer'}"
             for (one, other), (said, wrong) in zip(pairs, answers, strict=True)
-            if said != [f"{other.pod}/{proof.nonce}"]
+            if said != [f"{other.pod}/{stage.nonce}"]
         ]
         if bad:
             raise NotYet(f"{len(pairs) - len(bad)} of {len(pairs)}; {'; '.join(bad[:3])}")
         return f"{len(pairs)} of {len(pairs)}"
 
-    title = "pod to pod, every ordered pair of nodes" if len(proof.peers) > 1 else "pod to its own address"
+    title = "pod to pod, every ordered pair of nodes" if len(stage.peers) > 1 else "pod to its own address"
     return "pods", title, f"{len(pairs)} of {len(pairs)} answer", look
 
 
-def _service(proof: _Proof) -> tuple[str, str, str, Callable[[], str]]:
-    names = proof.names
+def _service(stage: Stage) -> tuple[str, str, str, Callable[[], str]]:
+    names = stage.names
     seen: set[str] = set()
 
     def look() -> str:
-        for peer in proof.peers:
-            said, wrong = proof.ask(peer, proof.service, SERVICE_PORT, TRIES)
-            strange = [one for one in said if not _from(one, names, proof.nonce)]
+        for peer in stage.peers:
+            said, wrong = stage.ask(peer, stage.service, SERVICE_PORT, TRIES)
+            strange = [one for one in said if not _from(one, names, stage.nonce)]
             if wrong or strange or not said:
                 raise NotYet(f"from {peer.node}: {wrong or ', '.join(strange) or 'no answer'}")
             seen.update(one.partition("/")[0] for one in said)
@@ -184,37 +135,37 @@ def _service(proof: _Proof) -> tuple[str, str, str, Callable[[], str]]:
     return "service", "a Service, from every node over backends on every node", expected, look
 
 
-def _dns(proof: _Proof) -> tuple[str, str, str, Callable[[], str]]:
-    host = f"backends.{proof.namespace}.svc.cluster.local"
-    names = proof.names
+def _dns(stage: Stage) -> tuple[str, str, str, Callable[[], str]]:
+    host = f"backends.{stage.namespace}.svc.cluster.local"
+    names = stage.names
 
     def look() -> str:
         bad = []
-        for peer in proof.peers:
-            said, wrong = proof.ask(peer, host, SERVICE_PORT)
-            if wrong or not all(_from(one, names, proof.nonce) for one in said) or not said:
+        for peer in stage.peers:
+            said, wrong = stage.ask(peer, host, SERVICE_PORT)
+            if wrong or not all(_from(one, names, stage.nonce) for one in said) or not said:
                 bad.append(f"{peer.node}: {wrong or ', '.join(said) or 'no answer'}")
         if bad:
-            raise NotYet(f"{len(proof.peers) - len(bad)} of {len(proof.peers)}; {'; '.join(bad[:2])}")
-        return f"{len(proof.peers)} of {len(proof.peers)} nodes"
+            raise NotYet(f"{len(stage.peers) - len(bad)} of {len(stage.peers)}; {'; '.join(bad[:2])}")
+        return f"{len(stage.peers)} of {len(stage.peers)} nodes"
 
-    return "dns", "DNS from every node", f"{len(proof.peers)} of {len(proof.peers)} nodes", look
+    return "dns", "DNS from every node", f"{len(stage.peers)} of {len(stage.peers)} nodes", look
 
 
-def _load_balancer(proof: _Proof) -> tuple[str, str, str, Callable[[], str] | str]:
+def _load_balancer(stage: Stage) -> tuple[str, str, str, Callable[[], str] | str]:
     title = "a load balancer's address from this machine"
-    balanced = proof.cluster.load_balancer not in {"", "none"}
-    expected = f"an answer from an address of {proof.cluster.pool}" if balanced else "-"
+    balanced = stage.cluster.load_balancer not in {"", "none"}
+    expected = f"an answer from an address of {stage.cluster.pool}" if balanced else "-"
     if not balanced:
         return "load-balancer", title, expected, "the cluster has no load balancer"
     if sys.platform != "linux":
         return "load-balancer", title, expected, "this machine cannot reach the docker network"
-    names = proof.names
-    allowed = pools.parse(proof.cluster.pool)
+    names = stage.names
+    allowed = pools.parse(stage.cluster.pool)
 
     def look() -> str:
-        with proof.kube.translated("read the Service front"):
-            front: Any = proof.kube.core.read_namespaced_service(name="front", namespace=proof.namespace)
+        with stage.kube.translated("read the Service front"):
+            front: Any = stage.kube.core.read_namespaced_service(name="front", namespace=stage.namespace)
         ingress = (front.status.load_balancer.ingress if front.status.load_balancer else None) or []
         address = next((str(one.ip) for one in ingress if one.ip), "")
         if not address:
@@ -222,7 +173,7 @@ def _load_balancer(proof: _Proof) -> tuple[str, str, str, Callable[[], str] | st
         if address not in allowed:
             raise Hopeless(f"the address {address} is not of the pool {allowed}")
         said = _call(address, SERVICE_PORT)
-        if not _from(said, names, proof.nonce):
+        if not _from(said, names, stage.nonce):
             raise NotYet(f"{address}: {said}")
         return f"{address} answers"
 
@@ -246,9 +197,9 @@ def _call(host: str, port: int) -> str:
         connection.close()
 
 
-def _timed(make: Callable[[_Proof], tuple[str, str, str, Any]], proof: _Proof, progress: Progress) -> Proven:
+def _timed(make: Callable[[Stage], tuple[str, str, str, Any]], stage: Stage, progress: Progress) -> Proven:
     started = time.monotonic()
-    name, title, expected, look = make(proof)
+    name, title, expected, look = make(stage)
     if isinstance(look, str):
         return Proven(name, title, None, expected, look)
     failure: LabctlError | None = None
@@ -267,112 +218,3 @@ def _timed(make: Callable[[_Proof], tuple[str, str, str, Any]], proof: _Proof, p
 
 class _Shown(Exception):
     """Ends a step badly; the proof's result tells the rest."""
-
-
-# --- what runs in the cluster for it
-
-
-@contextmanager
-def _stage(proof: _Proof, progress: Progress) -> Iterator[None]:
-    core = proof.kube.core
-    try:
-        with progress.step("Proof: start a probe pod on every node") as step:
-            with proof.kube.translated("create the proof's namespace"):
-                core.create_namespace(body=_namespace(proof.namespace))
-            # Before the pods, so that rules and an address are on their way while the pods start.
-            proof.service = str(_serve(proof, "backends").spec.cluster_ip)
-            if proof.cluster.load_balancer not in {"", "none"}:
-                _serve(proof, "front", kind="LoadBalancer")
-            with proof.kube.translated("create the proof's pods"):
-                proof.kube.apps.create_namespaced_daemon_set(namespace=proof.namespace, body=_pods(proof))
-            proof.peers = until(
-                lambda: _started(proof),
-                what="the proof's pods",
-                within=PODS_SECONDS,
-                every=0.3,
-                on_wait=step.note,
-                hopeless=lambda why: InfrastructureError("the proof's pods do not start", why=why),
-            )
-            step.result(f"{len(proof.peers)} pods")
-        yield
-    finally:
-        with suppress(LabctlError), proof.kube.translated("delete the proof's namespace"):
-            core.delete_namespace(name=proof.namespace)
-
-
-def _started(proof: _Proof) -> tuple[_Peer, ...]:
-    with proof.kube.translated("list the proof's pods"):
-        listed: list[Any] = proof.kube.core.list_namespaced_pod(namespace=proof.namespace).items
-    ready = [one for one in listed if explain.pod_is_ready(one)]
-    wanted = len(proof.cluster.nodes)
-    if len(ready) < wanted:
-        seen = explain.pods(listed)
-        text = f"{len(ready)}/{wanted} ready: {seen.text or 'not created yet'}"
-        if seen.lasting in explain.LASTING.values():
-            raise Hopeless(text)
-        raise NotYet(text)
-    peers = [_Peer(one.metadata.name, one.spec.node_name, one.status.pod_ip) for one in ready]
-    return tuple(sorted(peers, key=lambda one: one.node))
-
-
-def _serve(proof: _Proof, name: str, kind: str = "ClusterIP") -> Any:
-    body: Any = {
-        "metadata": {"name": name},
-        "spec": {
-            "type": kind,
-            "selector": {"app": "peer"},
-            "ports": [{"port": SERVICE_PORT, "targetPort": PORT}],
-        },
-    }
-    with proof.kube.translated(f"create the Service {name}"):
-        return proof.kube.core.create_namespaced_service(namespace=proof.namespace, body=body)
-
-
-def _namespace(name: str) -> Any:
-    return {
-        "metadata": {
-            "name": name,
-            "labels": {"pod-security.kubernetes.io/enforce": "restricted", PROOF_LABEL: "yes"},
-        }
-    }
-
-
-def _pods(proof: _Proof) -> Any:
-    who = f"$(POD)/{proof.nonce}"
-    container = {
-        "name": "probe",
-        "image": PROBE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["/agnhost"],
-        "args": ["netexec", f"--http-port={PORT}", f"--udp-port={PORT + 1}"],
-        "env": [
-            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-            {"name": "WHO", "value": who},
-        ],
-        "readinessProbe": {
-            "httpGet": {"path": "/healthz", "port": PORT},
-            "periodSeconds": 1,
-            "timeoutSeconds": 5,
-        },
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
-    spec = {
-        "containers": [container],
-        "tolerations": [{"operator": "Exists", "effect": "NoSchedule"}],
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": 1,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    }
-    return {
-        "metadata": {"name": "peer"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "peer"}},
-            "template": {"metadata": {"labels": {"app": "peer"}}, "spec": spec},
-        },
-    }

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from labctl.cluster import proof
+from labctl.cluster import probepods, proof
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import Node, RunningCluster
 from labctl.errors import ApiRefused, InfrastructureError, ProofFailed
@@ -63,7 +63,7 @@ class World:
         name = body["metadata"]["name"]
         assert body["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
         self.created.append(name)
-        self.nonce = name.removeprefix(proof.NAMESPACE_PREFIX)
+        self.nonce = name.removeprefix(probepods.NAMESPACE_PREFIX)
 
     def _service(self, namespace: str, body: Any) -> Any:
         return NS(spec=NS(cluster_ip="10.96.1.1"))
@@ -107,7 +107,7 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(proof, "EACH_SECONDS", 0.2)
-    monkeypatch.setattr(proof, "PODS_SECONDS", 0.3)
+    monkeypatch.setattr(probepods, "PODS_SECONDS", 0.3)
     monkeypatch.setattr("sys.platform", "linux")
     made = World()
     monkeypatch.setattr(proof, "_call", lambda host, port: f"peer-w1/{made.nonce}")
