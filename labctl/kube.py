@@ -415,6 +415,12 @@ def _key_directory() -> Path:
             shutil.rmtree(left, ignore_errors=True)
     ours = root / str(os.getpid())
     if not ours.is_dir():
-        ours.mkdir(mode=0o700)
-        atexit.register(shutil.rmtree, ours, ignore_errors=True)
+        ours.mkdir(mode=0o700, parents=True)
+        atexit.register(_remove_keys, ours)
     return ours
+
+
+def _remove_keys(ours: Path) -> None:
+    shutil.rmtree(ours, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        ours.parent.rmdir()  # the last one out; another process's keys keep it

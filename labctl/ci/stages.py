@@ -8,10 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
 
-from labctl import paths
 from labctl.cluster import bringup, bundle, mark, needs, proof, running, teardown
 from labctl.cluster.bringup import Options
 from labctl.cluster.proof import ProofResult, Proven
@@ -111,15 +108,6 @@ class RealStages:
 
     def _running(self) -> RunningCluster:
         return running.find(self.cluster, docker=self.docker)
-
-
-def bundle_directory(cluster: str, given: Path | None = None) -> Path:
-    """Where the bundle of this run goes, under ``given`` or among labctl's state; it outlives the cluster.
-
-    The default's name begins with a dot, so that it can be no cluster's.
-    """
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return (given or paths.state_root() / ".bundles") / f"{cluster}-{stamp}"
 
 
 def _check(one: Proven) -> CheckResult:

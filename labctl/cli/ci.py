@@ -89,7 +89,8 @@ def ci(
     failed, 3 the machine is not ready, 4 the infrastructure failed, 5 a deadline passed, 9 nothing was verified.
     """
     from labctl.ci.run import Run
-    from labctl.ci.stages import RealStages, bundle_directory
+    from labctl.ci.stages import RealStages
+    from labctl.cluster import bundle
     from labctl.cluster.bringup import Options
     from labctl.report import data, text
     from labctl.report.files import Files
@@ -103,7 +104,7 @@ def ci(
         skip_checks=skip,
         image=image,
         keep_on_failure=keep != "never",
-        bundle_directory=bundle_directory(spec.name, bundles),
+        bundle_directory=bundle.place(spec.name, bundles),
     )
     stages = RealStages(spec, labs, options, strict)
     report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()

@@ -58,21 +58,20 @@ def collect(
 ) -> Path:
     """Collect a bundle about the cluster ``name`` and return its directory.
 
-    ``directory`` is made (default: among labctl's state); ``trace`` are lines of labctl's own. What cannot
-    be collected is named in ``missing.txt``; only a directory that cannot be written raises, `WriteFailed`.
+    ``directory`` is made (default: `place`); ``trace`` are lines of labctl's own. What cannot be
+    collected is named in ``missing.txt``; only a directory that cannot be written raises, `WriteFailed`.
     """
     docker, kind = docker or Docker(), kind or Kind()
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    place = directory or paths.cluster_state(name) / "bundles" / stamp
+    into = directory or place(name)
     try:
-        files.private_directory(place)
+        files.private_directory(into)
     except OSError as cause:
-        raise files.failed(place, cause) from cause
-    _write(place / "reason.txt", reason)
-    _write(place / "trace.txt", "\n".join(trace))
+        raise files.failed(into, cause) from cause
+    _write(into / "reason.txt", reason)
+    _write(into / "trace.txt", "\n".join(trace))
     missing: list[str] = []
     started = time.monotonic()
-    for title, take in _parts(name, place, docker, kind):
+    for title, take in _parts(name, into, docker, kind):
         if time.monotonic() - started > SECONDS_MOST:
             missing.append(f"{title}: no time left")
             continue
@@ -80,9 +79,19 @@ def collect(
             take()
         except (LabctlError, OSError) as failed:
             missing.append(f"{title}: {failed}")
-    _write(place / "missing.txt", "\n".join(missing))
-    scrub(place)
-    return place
+    _write(into / "missing.txt", "\n".join(missing))
+    scrub(into)
+    return into
+
+
+def place(name: str, under: Path | None = None) -> Path:
+    """Where a bundle about the cluster ``name`` goes that is taken now, ``under`` or among labctl's state.
+
+    Not in the cluster's own directory: `labctl down` deletes that, and evidence outlives its cluster. The
+    default's name begins with a dot, so that it can be no cluster's.
+    """
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return (under or paths.state_root() / ".bundles") / f"{name}-{stamp}"
 
 
 def last_words(name: str, docker: Docker) -> str:

@@ -218,8 +218,9 @@ kindConfig:
     _, said = empty.run(*up, "--allow-raw-kind", code=4, timeout=CREATE_SECONDS)
     assert "unknown flag" in said, "the API server's last lines are shown"
     assert not empty.containers()
-    bundle = next((empty.state / NAME / "bundles").iterdir())
+    [bundle] = (empty.state / ".bundles").glob(f"{NAME}-*")
     assert str(bundle) in said
+    empty.run("down", NAME)
     assert (bundle / "reason.txt").read_text()
     assert "PRIVATE KEY" not in "".join(
         path.read_text("utf-8", "replace") for path in bundle.rglob("*") if path.is_file()

@@ -159,6 +159,8 @@ def test_a_late_container_of_a_failed_kind_is_removed_too(docker: Fleet, kind: F
     assert bundle.is_dir()
     assert str(bundle) in caught.value.next_step
     assert "docker run failed" in (bundle / "reason.txt").read_text()
+    teardown.down("c", Quiet(), docker=docker)
+    assert bundle.is_dir(), "deleting the cluster does not delete what explains its end"
 
 
 def test_an_interrupt_leaves_nothing_and_makes_no_bundle(docker: Fleet, kind: FakeKind) -> None:

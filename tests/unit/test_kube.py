@@ -20,7 +20,7 @@ from kubernetes.client.exceptions import ApiException
 from labctl import kube as kube_module
 from labctl import paths
 from labctl.errors import ApiRefused, ApiUnreachable, KubernetesError, StateUnusable
-from labctl.kube import Kube, _exit_code, connect, translated
+from labctl.kube import Kube, _exit_code, _remove_keys, connect, translated
 
 
 class FakeApi:
@@ -279,6 +279,17 @@ def test_keys_are_written_into_a_private_directory_only(tmp_path: Path) -> None:
     assert ours.stat().st_mode & 0o777 == 0o700
     assert b"not a key" in {f.read_bytes() for f in ours.iterdir()}
     assert not killed.exists()
+
+
+def test_the_last_process_takes_the_directory_of_the_keys_away() -> None:
+    root = paths.state_root() / ".client-keys"
+    first, second = root / "1", root / "2"
+    for one in (first, second):
+        one.mkdir(parents=True)
+    _remove_keys(first)
+    assert second.is_dir()
+    _remove_keys(second)
+    assert not root.exists()
 
 
 @pytest.mark.parametrize(
