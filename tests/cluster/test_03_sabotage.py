@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_kind import KindCluster
 
-from labctl import process
+from labctl import process, waiting
+from labctl.tools.docker import Docker
 
-from .conftest import COMMAND_SECONDS, Labctl
+from .conftest import COMMAND_SECONDS, KIND_CLUSTER, Labctl, hear_interrupts
 
 
 def statuses(labctl: Labctl, cluster: str, verb: str, *labs: str) -> dict[int, str]:
@@ -74,9 +79,41 @@ def test_a_made_up_load_balancer_status(labctl: Labctl, cluster: str, kind_clust
     assert seen[14] in ("FAIL", "ERROR"), seen
 
 
+def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
+    labctl: Labctl, docker: Docker, cluster: str, tmp_path: Path
+) -> None:
+    """F29: what an experiment took away is put back, and what is left of the lab is deleted or named."""
+    said = tmp_path / "said"
+    argv = [sys.executable, "-m", "labctl", "lab", "run", "14", "--cluster", cluster]
+    with said.open("w") as out:
+        child = subprocess.Popen(argv, stdout=out, stderr=out, cwd=tmp_path, preexec_fn=hear_interrupts)
+    try:
+        waiting.until(lambda: frozen(docker, cluster), what="a frozen node", within=180)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130, said.read_text()
+    finally:
+        if child.poll() is None:
+            child.terminate()
+            child.wait(timeout=60)
+    assert {one.state for one in docker.containers({KIND_CLUSTER: cluster})} == {"running"}
+    there = [one["metadata"]["name"] for one in get_namespaces(labctl, cluster)]
+    assert "interrupted in lab" in said.read_text()
+    assert "lab14" not in there or "lab14" in said.read_text()
+
+
 @pytest.mark.parametrize("lab", ["12", "15"])
 def test_the_cluster_is_whole_again(labctl: Labctl, cluster: str, lab: str) -> None:
     labctl("lab", "run", lab, "--cluster", cluster)
+
+
+def frozen(docker: Docker, cluster: str) -> None:
+    if "paused" not in {one.state for one in docker.containers({KIND_CLUSTER: cluster})}:
+        raise waiting.NotYet("every node runs")
+
+
+def get_namespaces(labctl: Labctl, cluster: str) -> list[Any]:
+    found = labctl("kubectl", "--name", cluster, "--", "get", "namespaces", "--output=json").stdout
+    return list(json.loads(found)["items"])
 
 
 def apply(cluster: str, document: str) -> None:

@@ -16,7 +16,7 @@ from labctl import process, waiting
 from labctl.images import lock
 from labctl.tools.docker import Docker
 
-from .conftest import KIND_CLUSTER, Labctl, containers
+from .conftest import KIND_CLUSTER, Labctl, containers, hear_interrupts
 
 NAME = "labctl-test-ci"
 CONTAINER = "labctl-test-image"
@@ -146,11 +146,6 @@ def test_an_interrupt_while_nodes_are_made_leaves_nothing(
                 child.wait(timeout=120)
     assert json.loads((tmp_path / "out").read_text())["phases"][1]["failure"]["id"] == "interrupted"
     assert not containers(docker, NAME)
-
-
-def hear_interrupts() -> None:
-    """A program that was started in the background by a shell ignores interrupts, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def appeared(docker: Docker) -> None:
