@@ -44,10 +44,13 @@ def plan(
     """The changes that make this machine fit for ``needs``, in the order in which they must be made.
 
     ``build`` asks for what a node image build needs even where a registry answers. Raises
-    `HostError` on a machine whose packages labctl does not know how to install.
+    `HostError` on a machine whose packages labctl does not know how to install, and `DockerForbidden`
+    where docker runs and this user may not use it: only the user can choose a cure for that.
     """
     docker, machine = docker or Docker(), machine or Machine()
     findings = {one.id: one for one in doctor.examine(needs, docker=docker, machine=machine)}
+    if findings["docker"].error is DockerForbidden:
+        raise doctor.failure([findings["docker"]])
     planner = _Planner(needs, build, docker, machine, findings)
     return [
         *planner.docker_changes(),
@@ -101,7 +104,7 @@ class _Planner:
         finding = self.findings["docker"]
         if not finding.failed:
             return self._wrap_running()
-        if finding.error is DockerForbidden or _elsewhere():
+        if _elsewhere():
             return []  # nothing to install: the finding's own cure is the user's to choose
         return [*self._install_docker(), *self._wrap(), self._start()]
 

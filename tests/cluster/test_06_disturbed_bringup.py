@@ -24,7 +24,7 @@ from labctl.tools.docker import Docker
 
 from .conftest import KIND_CLUSTER, node_image
 
-NAME = "labctl-fault"
+NAME = "labctl-test-fault"
 SMALL = ("up", "single", "--name", NAME, "--source", "present", "--skip-check", "memory")
 CREATE_SECONDS = 400.0
 QUICK_SECONDS = 60.0
