@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl.errors import DockerForbidden, HostError, WriteFailed
+from labctl import files
+from labctl.errors import DockerForbidden, HostError
 from labctl.host import checks_programs, daemon, doctor, gotoolchain, kindbuild, packages, runtime
 from labctl.host.checkup import Checkup
 from labctl.host.finding import Finding, Needs
@@ -169,11 +170,11 @@ class _Planner:
             for name, value in INOTIFY.items():
                 path = f"/proc/sys/fs/inotify/{name}"
                 if (self.machine.number(path) or 0) < value:
-                    _write(self.machine.root / path.lstrip("/"), f"{value}\n")
+                    _set(self.machine.root / path.lstrip("/"), value)
             lines = [f"fs.inotify.{name} = {value}" for name, value in INOTIFY.items()]
             kept = self.machine.root / str(SYSCTL_FILE).lstrip("/")
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            _write(kept, "\n".join(["# Written by `labctl host prepare`.", *lines, ""]))
+            text = "\n".join(["# Written by `labctl host prepare`.", *lines, ""])
+            files.write(kept, text, mode=0o644, next_step=runtime.AS_ROOT)
 
     # --- programs
 
@@ -285,10 +286,9 @@ def _nothing(_: object) -> None:
     """Drop a result."""
 
 
-def _write(path: Path, text: str) -> None:
+def _set(kernel_setting: Path, value: int) -> None:
+    """In place: a file of the kernel cannot be replaced by another."""
     try:
-        path.write_text(text)
+        kernel_setting.write_text(f"{value}\n")
     except OSError as error:
-        raise WriteFailed(
-            f"cannot write {path}", why=error.strerror or str(error), next_step="run as root"
-        ) from error
+        raise files.failed(kernel_setting, error, runtime.AS_ROOT) from error
