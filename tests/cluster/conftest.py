@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -153,11 +152,6 @@ def containers(docker: Docker, name: str) -> dict[str, tuple[str, str]]:
         str(one["Name"]).lstrip("/"): (str(one["Id"]), str(one["State"]["StartedAt"]))
         for one in (docker.inspect(*found) if found else ())
     }
-
-
-def hear_interrupts() -> None:
-    """A program that was started in the background by a shell ignores interrupts, and so do its children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Stopwatch:

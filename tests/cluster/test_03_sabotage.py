@@ -17,7 +17,7 @@ from pytest_kind import KindCluster
 from labctl import process, waiting
 from labctl.tools.docker import Docker
 
-from .conftest import COMMAND_SECONDS, KIND_CLUSTER, Labctl, hear_interrupts
+from .conftest import COMMAND_SECONDS, KIND_CLUSTER, Labctl
 
 
 def statuses(labctl: Labctl, cluster: str, verb: str, *labs: str) -> dict[int, str]:
@@ -86,7 +86,7 @@ def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
     said = tmp_path / "said"
     argv = [sys.executable, "-m", "labctl", "lab", "run", "14", "--cluster", cluster]
     with said.open("w") as out:
-        child = subprocess.Popen(argv, stdout=out, stderr=out, cwd=tmp_path, preexec_fn=hear_interrupts)
+        child = subprocess.Popen(argv, stdout=out, stderr=out, cwd=tmp_path)
     try:
         waiting.until(lambda: frozen(docker, cluster), what="a frozen node", within=180)
         child.send_signal(signal.SIGINT)

@@ -16,7 +16,7 @@ from labctl import process, waiting
 from labctl.images import lock
 from labctl.tools.docker import Docker
 
-from .conftest import KIND_CLUSTER, Labctl, containers, hear_interrupts
+from .conftest import KIND_CLUSTER, Labctl, containers
 
 NAME = "labctl-test-ci"
 CONTAINER = "labctl-test-image"
@@ -133,9 +133,7 @@ def test_an_interrupt_while_nodes_are_made_leaves_nothing(
 ) -> None:
     argv = [sys.executable, "-m", "labctl", "ci", "single", "--name", NAME, "--labs", "none", "-o", "json"]
     with (tmp_path / "out").open("w") as out:
-        child = subprocess.Popen(
-            argv, stdout=out, stderr=subprocess.DEVNULL, cwd=tmp_path, preexec_fn=hear_interrupts
-        )
+        child = subprocess.Popen(argv, stdout=out, stderr=subprocess.DEVNULL, cwd=tmp_path)
         try:
             waiting.until(lambda: appeared(docker), what="a node's container", within=300)
             child.send_signal(number)
