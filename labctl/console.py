@@ -40,6 +40,7 @@ class Console:
         self.colour = "NO_COLOR" not in os.environ
         self._out = out
         self._err = err
+        self._has_data = False
         self._narration: RichConsole | None = None
         self._lock = threading.Lock()
 
@@ -47,6 +48,7 @@ class Console:
 
     def data(self, value: Any, render: Callable[[], Any] | None = None) -> None:
         """Write a result: ``value`` (JSON-able) in JSON mode, else what ``render`` returns (text or a rich object)."""
+        self._has_data = True
         if self.format == "json":
             self._write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
         elif render is None:
@@ -82,8 +84,11 @@ class Console:
             yield step
 
     def error(self, error: LabctlError) -> None:
-        """Show an error once: what, why, what to do next, then the details. In JSON mode on stdout as well."""
-        if self.format == "json":
+        """Show an error once: what, why, what to do next, then the details.
+
+        In JSON mode on stdout as well, unless data stands there already: stdout is one document.
+        """
+        if self.format == "json" and not self._has_data:
             self._write(json.dumps({"error": as_json(error)}, ensure_ascii=False, indent=2) + "\n")
         lines = [f"error: {error.what}  [{error.id}]"]
         if error.why:
@@ -94,6 +99,8 @@ class Console:
         if len(shown) > DETAIL_LINES:
             lines.append(f"  ... {len(shown) - DETAIL_LINES} line(s) above left out")
         lines += [f"  | {line}" for line in shown[-DETAIL_LINES:]]
+        if bundle := getattr(error, "bundle", ""):
+            lines.append(f"  what was seen is kept in {bundle}")
         self._tell("\n".join(lines), style="red" if self.colour else None, first_only=True)
 
     # --- inside ---------------------------------------------------------------
@@ -228,4 +235,5 @@ def as_json(error: LabctlError) -> dict[str, Any]:
         "why": error.why,
         "next": error.next_step,
         "details": error.details,
+        **({"bundle": str(bundle)} if (bundle := getattr(error, "bundle", "")) else {}),
     }

@@ -361,8 +361,10 @@ class Interrupted(LabctlError):
 
     id = "interrupted"
 
-    def __init__(self, what: str = "interrupted", *, signal_number: int = 2, next_step: str = "") -> None:
-        super().__init__(what, next_step=next_step)
+    def __init__(
+        self, what: str = "interrupted", *, signal_number: int = 2, why: str = "", next_step: str = ""
+    ) -> None:
+        super().__init__(what, why=why, next_step=next_step)
         self.exit_code = 128 + signal_number
 
     @classmethod

@@ -236,7 +236,7 @@ def connect(kubeconfig: Path, context: str | None = None) -> Kube:
         raise StateUnusable(
             f"the kubeconfig {kubeconfig} cannot be used",
             why=" ".join(str(cause).split()),
-            next_step="run `labctl status` to see whether the cluster still runs",
+            next_step="for a cluster of labctl's: `labctl status` shows whether it still runs",
         ) from cause
     # After loading: the constructor and the loader both consult the environment.
     configuration.proxy = None
@@ -380,7 +380,7 @@ def _unreachable(what: str, cause: BaseException) -> ApiUnreachable:
     return ApiUnreachable(
         what,
         why=" ".join(f"{type(cause).__name__}: {cause}".split()),
-        next_step="run `labctl status` to see which nodes run",
+        next_step="for a cluster of labctl's: `labctl status` shows which nodes run",
     )
 
 

@@ -20,7 +20,7 @@ def state_root() -> Path:
 
 
 def cluster_state(name: str) -> Path:
-    """The state directory of one cluster: kubeconfig, journal, bundles, lock."""
+    """The state directory of one cluster: kubeconfig and journal."""
     return state_root() / name
 
 

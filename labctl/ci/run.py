@@ -16,8 +16,8 @@ from labctl import __version__
 from labctl.errors import Bug, Interrupted, LabctlError
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress
+from labctl.recorder import Recorder
 from labctl.report.model import Failure, Outcome, Phase, RunReport, all_checks, totals
-from labctl.report.recorder import Recorder
 
 Keep = Literal["never", "on-failure", "always"]
 
@@ -41,8 +41,14 @@ class Stages(Protocol):
     def labs(self, progress: Progress, on_result: Callable[[LabResult], None]) -> RunResult:
         """Run the labs; ``on_result`` hears of each as it ends, so that an interrupt loses none."""
 
-    def collect(self, reason: str) -> str:
-        """Collect what explains a failure; returns its path, or '' when there is nothing to look at."""
+    def left(self) -> bool:
+        """Whether a bring-up that failed has left a cluster that was not there before."""
+
+    def collect(self, reason: str, trace: Sequence[str]) -> str:
+        """Collect what explains a failure; returns its path, or '' when there is nothing to look at.
+
+        ``trace`` are the steps so far, a line each.
+        """
 
     def down(self, progress: Progress) -> None:
         """Delete the cluster."""
@@ -104,7 +110,11 @@ class Run:
         return Outcome.OK, self.stages.doctor()
 
     def _up(self, progress: Progress) -> tuple[Outcome, str]:
-        self._made = self.stages.up(progress)
+        try:
+            self._made = self.stages.up(progress)
+        except LabctlError:
+            self._made = self._there = self.stages.left()  # what it was told to keep
+            raise
         self._there = True
         return Outcome.OK, "made" if self._made else "it ran already"
 
@@ -162,7 +172,8 @@ class Run:
     def _collect(self) -> None:
         bad = next(phase for phase in self._phases if phase.outcome in (Outcome.BROKEN, Outcome.FAILED))
         try:
-            self._bundle = self.stages.collect(f"{bad.name}: {bad.said}")
+            trace = [f"{phase.name}: {step}" for phase in self._phases for step in phase.steps]
+            self._bundle = self.stages.collect(f"{bad.name}: {bad.said}", trace)
         except (LabctlError, OSError) as error:
             self.progress.say(f"nothing could be collected: {error}")
         except KeyboardInterrupt:
@@ -177,4 +188,6 @@ class Run:
 
 def _judged(checks: Sequence[CheckResult]) -> Outcome:
     seen = {check.status for check in checks}
+    if seen == {Status.SKIP}:
+        return Outcome.SKIPPED
     return Outcome.OK if Status.PASS in seen and seen <= {Status.PASS, Status.SKIP} else Outcome.FAILED

@@ -13,7 +13,7 @@ import click
 
 from labctl.cli.options import output_option
 from labctl.console import Console
-from labctl.errors import CleanupIncomplete, LabctlError, UsageError
+from labctl.errors import CleanupIncomplete, Conflict, LabctlError, UsageError
 from labctl.host.finding import Source
 
 if TYPE_CHECKING:
@@ -229,10 +229,13 @@ def _kubectl_directory(cluster: RunningCluster) -> Path:
     return script.parent
 
 
-def _all_of(failures: Sequence[LabctlError]) -> CleanupIncomplete:
-    return CleanupIncomplete(
-        f"{len(failures)} clusters could not be deleted", leftovers=[str(one) for one in failures]
-    )
+def _all_of(failures: Sequence[LabctlError]) -> LabctlError:
+    """One error for several; all of one kind keep their kind and exit code."""
+    what = f"{len(failures)} clusters could not be deleted"
+    said = [str(one) for one in failures]
+    if {type(one) for one in failures} == {Conflict}:
+        return Conflict(what, why="; ".join(said), next_step=failures[0].next_step)
+    return CleanupIncomplete(what, leftovers=said, next_step="`labctl status NAME` looks at each of them")
 
 
 def _node_data(node: Node) -> dict[str, str]:

@@ -31,11 +31,11 @@ def needs_options(command: Command) -> Command:
             help="Where an absent node image may come from.",
         ),
         click.option(
-            "--workers", type=click.IntRange(0, 50), default=2, show_default=True, help="Worker nodes."
+            "--workers", type=click.IntRange(0, 20), default=2, show_default=True, help="Worker nodes."
         ),
         click.option(
             "--control-planes",
-            type=click.IntRange(1, 9),
+            type=click.IntRange(1, 3),
             default=1,
             show_default=True,
             help="Control-plane nodes.",

@@ -8,66 +8,86 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labctl import paths
 from labctl.cluster import bundle, journal, mark, teardown
+from labctl.cluster.journal import Journal
 from labctl.cluster.mark import Mark
 from labctl.errors import CleanupIncomplete, Interrupted, LabctlError, signal_number
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
 
+CLEAR = "clear"
+"""The phase in which ``--replace`` deletes the former cluster; what is left of it is not this run's."""
+
 
 @dataclass(frozen=True)
 class Ruins:
     """What a run has made until it ended. ``mark`` is None before docker was touched.
 
-    ``phase`` is the step that ended it, ``kind`` the program if it was used, ``in_kind`` whether it was at
-    work and containers may still appear, ``said`` its output, ``keep`` whether the user wants the cluster
-    kept as it is.
+    ``journal`` knows the step that ended it, ``kind`` is the program if it was used, ``in_kind`` whether it
+    was at work and containers may still appear, ``trace`` what was done and said, ``keep`` whether the user
+    wants the cluster kept as it is.
     """
 
-    name: str
-    phase: str
+    journal: Journal
     mark: Mark | None
     kind: Kind | None
     in_kind: bool
-    said: Sequence[str]
+    trace: Sequence[str]
     keep: bool
     bundle_directory: Path | None
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.journal.name
+
+    @property
+    def phase(self) -> str:
+        """The step that ended the run."""
+        return self.journal.phase
 
 
 def give_up(ruins: Ruins, cause: BaseException, progress: Progress, docker: Docker) -> BaseException:
     """Collect the evidence, remove what was made, and return the error to raise: ``cause`` or a better one."""
     interrupt = isinstance(cause, KeyboardInterrupt)
-    evidence = None
     try:
-        if isinstance(cause, LabctlError) and ruins.mark and not isinstance(cause, Interrupted):
-            _add_last_words(ruins, cause, docker)
-            evidence = _bundle(ruins, cause, progress, docker)
+        if ruins.mark:
+            explain(ruins, cause, progress, docker)
         if interrupt and ruins.mark:
             progress.say("interrupted: removing what this run made; a second interrupt quits at once")
-        if not (ruins.keep and not interrupt and ruins.mark):
+        if ruins.keep and not interrupt and ruins.mark:
+            journal.write(replace(ruins.journal, failed=str(cause)))
+        else:
             _clean_up(ruins, progress, docker)
     except KeyboardInterrupt as again:
         raise Interrupted(
             "interrupted again while cleaning up",
-            signal_number=2,
+            signal_number=signal_number(again),
             next_step=f"delete what is left: `labctl down {ruins.name}`",
         ) from again
     if interrupt:
+        begun = ruins.phase == CLEAR
         return Interrupted(
             f"interrupted in phase {ruins.phase}",
             signal_number=signal_number(cause),
-            next_step="nothing of it is left; start anew with the same command",
+            why="the former cluster may be deleted in part" if begun else "",
+            next_step=f"delete the rest: `labctl down {ruins.name}`"
+            if begun
+            else "nothing of it is left; start anew with the same command",
         )
-    if isinstance(cause, LabctlError) and evidence:
-        kept = f"what was seen is kept in {evidence}"
-        cause.next_step = f"{cause.next_step}; {kept}" if cause.next_step else kept
-        cause.bundle = str(evidence)
     return cause
+
+
+def explain(ruins: Ruins, cause: BaseException, progress: Progress, docker: Docker) -> None:
+    """Collect a bundle and tell ``cause`` where it is. An interrupt needs no explanation."""
+    if isinstance(cause, LabctlError) and not isinstance(cause, Interrupted):
+        _add_last_words(ruins, cause, docker)
+        cause.bundle = str(_bundle(ruins, cause, progress, docker) or "")
 
 
 def forget(name: str) -> None:
@@ -93,7 +113,7 @@ def _bundle(ruins: Ruins, cause: LabctlError, progress: Progress, docker: Docker
     with progress.step("Collect what can be seen") as step:
         try:
             place = bundle.collect(
-                ruins.name, reason, ruins.bundle_directory, docker=docker, kind=ruins.kind, trace=ruins.said
+                ruins.name, reason, ruins.bundle_directory, docker=docker, kind=ruins.kind, trace=ruins.trace
             )
         except (LabctlError, OSError) as failed:
             step.result(f"not possible: {failed}")

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labctl.errors import InfrastructureError
+from labctl.errors import DeadlineExceeded
 from labctl.waiting import Deadline
+
+NEXT = "run the same command again when the machine is less busy"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Ended:
 
 
 class Background:
-    """A thread that is started once. ``what`` completes "... in time"."""
+    """A thread that is started once; ``what`` names its work."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -39,14 +41,14 @@ class Background:
             self._thread.start()
 
     def finish(self, deadline: Deadline) -> Ended:
-        """Wait for its end. Raises what it raised, or `InfrastructureError`."""
+        """Wait for its end. Raises what it raised, or `DeadlineExceeded`."""
         assert self._thread is not None
         came = time.monotonic()
         self._thread.join(deadline.left())
         if self._failure is not None:
             raise self._failure
         if self._thread.is_alive():
-            raise InfrastructureError(f"{self._what} in time")
+            raise DeadlineExceeded(self._what, seconds=deadline.seconds, last="not ended yet", next_step=NEXT)
         return Ended(self._ended - self._began, waited=self._ended > came)
 
     def _run(self, work: Callable[[], None]) -> None:

@@ -52,6 +52,7 @@ from labctl.network.base import NodeFacts
 from labctl.network.install import Site
 from labctl.network.pool import Pool
 from labctl.progress import Progress, Quiet, Step
+from labctl.recorder import Recorder
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind, Stage
 from labctl.tools.kubectl import NodeKubectl
@@ -109,7 +110,7 @@ class BringUp:
     ) -> None:
         self.spec = spec
         self.options = options
-        self.progress = progress
+        self.progress = self.recorder = Recorder(progress)
         self.docker = docker
         self._kind = kind
         self.plan = Plan("create", "")
@@ -123,7 +124,7 @@ class BringUp:
             datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         self.settle = teardown.settle_time(spec.name)
-        self.installing = Background("the manifests could not be applied")
+        self.installing = Background("the manifests of CNI and load balancer are applied")
         self.proof: ProofResult | None = None
         self.kubernetes = ""
         self.said: list[str] = []
@@ -256,12 +257,11 @@ class BringUp:
     def ruins(self) -> Ruins:
         """What this run has made so far."""
         return Ruins(
-            self.spec.name,
-            self.journal.phase,
+            self.journal,
             self.mark if self.marked else None,
             self._kind,
             self.in_kind,
-            self.said,
+            [*map(str, self.recorder.take()), *self.said],
             self.options.keep_on_failure,
             self.options.bundle_directory,
         )
@@ -315,7 +315,7 @@ class BringUp:
 STEPS: tuple[tuple[str, Callable[[BringUp], None]], ...] = (
     ("doctor", BringUp.check_machine),
     ("image", BringUp.find_image),
-    ("clear", BringUp.clear),
+    (abandon.CLEAR, BringUp.clear),
     ("nodes", BringUp.create_nodes),
     ("network", BringUp.finish_network),
     ("readiness", BringUp.wait_ready),
@@ -372,6 +372,7 @@ def _carry_out(run: BringUp) -> Up:
     except BaseException as cause:
         if run.plan.action == "verify":
             abandon.forget(run.spec.name)
+            abandon.explain(run.ruins(), cause, run.progress, run.docker)
             raise
         ended = abandon.give_up(run.ruins(), cause, run.progress, run.docker)
         if ended is cause:

@@ -22,7 +22,6 @@ from labctl.errors import StateUnusable
 
 SCHEMA = 1
 READY = "ready"
-DELETING = "delete"
 _OWNER = 64
 
 
@@ -31,6 +30,7 @@ class Journal:
     """``phase`` is the step under way, or `READY`. ``seconds`` maps finished steps to their time.
 
     ``started`` is UTC in ISO 8601. ``containers`` are docker's ids of the nodes that this bring-up made.
+    ``failed`` says why a bring-up failed whose cluster was kept to be looked at.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Journal:
     started: str
     containers: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    failed: str = ""
 
     @property
     def ready(self) -> bool:
@@ -105,7 +106,12 @@ def _parse(data: Mapping[str, Any]) -> Journal:
         raise TypeError("pid")
     seconds = {str(key): float(value) for key, value in data["seconds"].items()}
     return Journal(
-        **texts, spec=from_json(data["spec"]), pid=data["pid"], containers=tuple(containers), seconds=seconds
+        **texts,
+        spec=from_json(data["spec"]),
+        pid=data["pid"],
+        containers=tuple(containers),
+        seconds=seconds,
+        failed=str(data.get("failed") or ""),
     )
 
 

@@ -85,7 +85,7 @@ def compose(admin: str, entry: Entry) -> str:
         raise StateUnusable(
             f"the control plane {entry.container} has no usable {ADMIN}",
             why=" ".join(str(cause).split()),
-            next_step="recreate the cluster: `labctl up --replace`",
+            next_step="recreate the cluster: the `labctl up` that made it, with --replace",
         ) from cause
     return f"{_head(body, entry)}\n{body}"
 

@@ -61,10 +61,11 @@ def own(containers: Sequence[Container]) -> Mark | None:
 
 def interrupted(written: Journal) -> Conflict:
     """The refusal to go on with what another process left half done."""
+    ended = "failed, and was kept," if written.failed else "was interrupted"
     return Conflict(
-        f"a bring-up of cluster {written.name} was interrupted in phase {written.phase}",
-        why=f"process {written.pid} ({written.command}), started {written.started}",
-        next_step=f"start anew: `labctl up --name {written.name} --replace`, or delete: `labctl down {written.name}`",
+        f"a bring-up of cluster {written.name} {ended} in phase {written.phase}",
+        why=written.failed or f"process {written.pid} ({written.command}), started {written.started}",
+        next_step=f"start anew: that command with --replace; or delete: `labctl down {written.name}`",
     )
 
 

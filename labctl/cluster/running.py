@@ -103,7 +103,7 @@ def find(name: str | None = None, *, docker: Docker | None = None) -> RunningClu
     """The cluster ``name``, or with None the only one that labctl made; its kubeconfig is made or renewed.
 
     A cluster of plain kind is found too when it is named. Raises `ClusterNotFound`, `UsageError` when None
-    could mean several, `NodeDown` when none of the cluster's nodes is left.
+    could mean several, `StateUnusable` when none of the cluster's nodes is left.
     """
     docker = docker or Docker()
     name = name or only(docker)
@@ -209,7 +209,7 @@ def node_down(name: str, bad: Mapping[str, str]) -> NodeDown:
     stopped = [one for one, state in bad.items() if state not in {"gone", "paused"}]
     paused = [one for one, state in bad.items() if state == "paused"]
     if "gone" in bad.values():
-        step = f"recreate the cluster: `labctl up --name {name} --replace`"
+        step = f"delete what is left: `labctl down {name}`, then make it anew with the same `labctl up`"
     elif paused and not stopped:
         step = f"let it go on: `docker unpause {' '.join(paused)}`"
     else:

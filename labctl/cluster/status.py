@@ -97,9 +97,11 @@ def status(name: str | None, docker: Docker | None = None) -> Status:
     if written and not written.ready:
         return Status(
             name,
-            "interrupted",
-            said=f"in phase {written.phase}, by the end of process {written.pid}",
-            next_step=f"delete it: `labctl down {name}`; or start anew: `labctl up --name {name} --replace`",
+            "broken" if written.failed else "interrupted",
+            said=f"its bring-up failed in phase {written.phase}: {written.failed}"
+            if written.failed
+            else f"in phase {written.phase}, by the end of process {written.pid}",
+            next_step=f"delete it: `labctl down {name}`; or start anew: `{written.command}` with --replace",
             phase=written.phase,
             spec=written.spec,
             nodes=_nodes(name, docker),

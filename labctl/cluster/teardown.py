@@ -17,7 +17,15 @@ from labctl.cluster import journal, lock, mark, shared
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
 from labctl.cluster.running import LOAD_BALANCER_ROLE
 from labctl.cluster.spec import NAME
-from labctl.errors import CleanupIncomplete, Conflict, Interrupted, LabctlError, StateUnusable, UsageError
+from labctl.errors import (
+    CleanupIncomplete,
+    Conflict,
+    Interrupted,
+    LabctlError,
+    StateUnusable,
+    UsageError,
+    signal_number,
+)
 from labctl.progress import Progress
 from labctl.tools.docker import Container, Docker
 from labctl.waiting import pause
@@ -44,7 +52,11 @@ def down(name: str, progress: Progress, *, force: bool = False, docker: Docker |
     works on, `CleanupIncomplete` that lists what is left.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no cluster's name")
+        raise UsageError(
+            f"{name!r} is no cluster's name",
+            why="a name is lower-case letters, digits and inner dashes",
+            next_step="`labctl ls` lists the clusters",
+        )
     docker = docker or Docker()
     with lock.cluster(name, optional=True):
         containers = docker.containers({KIND_CLUSTER: name})
@@ -173,5 +185,7 @@ def _interruptible(name: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise Interrupted(
-            f"interrupted while deleting cluster {name}", next_step=f"go on with `labctl down {name}`"
+            f"interrupted while deleting cluster {name}",
+            signal_number=signal_number(stop),
+            next_step=f"go on with `labctl down {name}`",
         ) from stop

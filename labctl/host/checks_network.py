@@ -65,7 +65,9 @@ def _published(checkup: Checkup) -> dict[tuple[int, str], str]:
 def subnets(checkup: Checkup) -> Answer:
     """Pod, service, node and host addresses do not overlap."""
     pods, services = _networks(checkup.needs.pod_subnet), _networks(checkup.needs.service_subnet)
-    choose = "choose other subnets: kind.networking.podSubnet and serviceSubnet of the cluster file"
+    choose = (
+        "choose other subnets: podSubnet and serviceSubnet below kindConfig.networking of the cluster file"
+    )
     if clash := _overlap(pods, services):
         return fail(f"pod subnet {clash[0]} overlaps service subnet {clash[1]}", choose)
     if checkup.docker_answers:

@@ -60,7 +60,7 @@ def ensure(docker: Docker, progress: Progress, *, source: Source = "auto") -> No
 
 
 def given(docker: Docker, reference: str) -> NodeImage:
-    """A node image that the user names; it must be present. Raises `ImageUnavailable`."""
+    """A node image that the user names, pulled where it is not present. Raises `ImageUnavailable`."""
     found = docker.image(reference)
     if found is None:
         docker.pull(reference)

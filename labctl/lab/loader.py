@@ -56,7 +56,7 @@ def find_folder(given: Path | None = None) -> Path:
             raise UsageError(
                 f"{given} holds no lab",
                 why="a lab is a file named NN_topic.py" if given.is_dir() else "there is no such folder",
-                next_step="name a folder with labs, or leave --labs out",
+                next_step="name a folder with labs, or leave the option out",
             )
         return given
     upward = paths.found_upward(FOLDER)
@@ -99,7 +99,8 @@ def select(labs: Sequence[LabFile], words: Iterable[str], *, everything: bool = 
         return tuple(labs)
     if not pieces:
         raise UsageError(
-            "no lab was named", next_step="name one (`9`), several (`9-12,volume`) or all of them (`--all`)"
+            "no lab was named",
+            next_step="name one (`9`), several (`9-12,volume`) or all of them (`lab run --all`)",
         )
     chosen: dict[LabFile, None] = {}
     for piece in pieces:

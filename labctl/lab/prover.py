@@ -32,7 +32,11 @@ STAY_SECONDS = 15.0
 
 
 def prove(runner: Runner, file: LabFile, lab: Lab) -> LabResult:
-    """All statements about a lab, up to the first phase that does not hold; the lab is reset at the end."""
+    """All statements about a lab, up to the first phase that does not hold.
+
+    A lab that is proven is reset; where a statement does not hold, what it was seen on stays to be looked at.
+    An experiment that cannot be made on this cluster is SKIP, with the reason, and so are its sabotages.
+    """
     started = time.monotonic()
     unbroken = _unbroken(lab)
     if unbroken:
@@ -57,7 +61,7 @@ def _statements(runner: Runner, file: LabFile, lab: Lab) -> list[CheckResult]:
     found: list[CheckResult] = []
     for phase in _phases(runner, file, lab):
         found += phase
-        if any(one.status is not Status.PASS for one in phase):
+        if any(one.status not in (Status.PASS, Status.SKIP) for one in phase):
             return found
     runner.reset(file, lab)
     return found
@@ -67,13 +71,19 @@ def _phases(runner: Runner, file: LabFile, lab: Lab) -> Iterator[list[CheckResul
     k8s = runner.prepare(file, lab)
     yield [_fails_untouched(runner, file, check, k8s) for check in lab.checks]
     runner.act(file, lab, k8s)
-    yield _all_hold(runner, file, lab, lab.observations, k8s, "after the steps")
+    held = _all_hold(runner, file, lab, lab.observations, k8s, "after the steps")
+    yield held
+    impossible = {one.id for one in held if one.status is Status.SKIP}
+    possible = [one for one in lab.observations if one.id not in impossible]
     for sabotage in lab.sabotages:
-        yield _fails_under(runner, file, lab, sabotage, k8s)
+        broken = [one for one in possible if one.id in sabotage.breaks]
+        if not broken:
+            continue
+        yield _fails_under(runner, file, lab, sabotage, broken, k8s)
         k8s = runner.prepare(file, lab)
         runner.act(file, lab, k8s)
         # An experiment takes minutes, and what was not broken needs no repair.
-        repaired = [one for one in lab.observations if isinstance(one, Check) or one.id in sabotage.breaks]
+        repaired = [one for one in possible if isinstance(one, Check) or one in broken]
         yield _all_hold(runner, file, lab, repaired, k8s, f"repaired after {sabotage.title!r}")
 
 
@@ -91,27 +101,32 @@ def _fails_untouched(runner: Runner, file: LabFile, check: Check, k8s: Cluster) 
 def _all_hold(
     runner: Runner, file: LabFile, lab: Lab, which: Sequence[Check | Trial], k8s: Cluster, when: str
 ) -> list[CheckResult]:
-    """One statement if all of ``which`` hold, else those that do not."""
+    """One statement if all of ``which`` hold, else those that do not; and each that could not be made."""
     started = time.monotonic()
     results = runner.observe(file, lab, k8s, which)
-    bad = [one for one in results if one.status is not Status.PASS]
+    skipped = [one for one in results if one.status is Status.SKIP]
+    bad = [one for one in results if one.status not in (Status.PASS, Status.SKIP)]
     if bad:
         return [replace(one, title=f"{when}: {one.title!r} holds") for one in bad]
     name = "all-" + re.sub("[^a-z0-9]+", "-", when.lower()).strip("-")
-    title = f"{when}: all {len(results)} checks hold"
-    return [CheckResult(name, title, Status.PASS, seconds=time.monotonic() - started)]
+    title = f"{when}: all {len(results) - len(skipped)} checks hold"
+    return [CheckResult(name, title, Status.PASS, seconds=time.monotonic() - started), *skipped]
 
 
 def _fails_under(
-    runner: Runner, file: LabFile, lab: Lab, sabotage: Sabotage, k8s: Cluster
+    runner: Runner,
+    file: LabFile,
+    lab: Lab,
+    sabotage: Sabotage,
+    broken: Sequence[Check | Trial],
+    k8s: Cluster,
 ) -> list[CheckResult]:
     started = time.monotonic()
     found: list[CheckResult] = []
     try:
         with runner.excused(), runner.kube.translated(sabotage.title), _in_place(runner, file, sabotage, k8s):
-            for one in lab.observations:
-                if one.id in sabotage.breaks:
-                    found.append(_breaks(runner, file, lab, one, k8s, sabotage))
+            for one in broken:
+                found.append(_breaks(runner, file, lab, one, k8s, sabotage))  # kept if the next one raises
     except Exception as wrong:  # noqa: BLE001  # an author's function may raise anything
         found.append(
             verdict.error(sabotage.id, f"sabotage {sabotage.title!r}", verdict.cause(wrong, file), started)

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from labctl.errors import LabctlError, NothingVerified, ProofFailed
 from labctl.lab.results import CheckResult, RunResult, Status
+from labctl.recorder import StepRecord
 
 SCHEMA = 1
 """The version of the report as data; it changes when a key changes its meaning or goes away."""
@@ -41,16 +42,6 @@ class Failure:
     def of(cls, error: LabctlError) -> Failure:
         """What is known of ``error``."""
         return cls(error.id, error.exit_code, error.what, error.why, error.next_step, error.details)
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One step of a phase: what came of it, and its seconds of wall time."""
-
-    title: str
-    seconds: float
-    ok: bool = True
-    result: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from labctl.errors import (
 )
 
 PREPARE = "run `labctl host prepare`, or install docker"
-START_DAEMON = "start the docker daemon: `labctl host prepare` does it where systemd does not"
+START_DAEMON = "start the docker daemon: `labctl host prepare` does it, with systemd or without"
 PULL_NEXT = "use an image that is here, or let labctl build it: `labctl image build`"
 
 _FORBIDDEN = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -31,6 +31,8 @@ class FakeStages:
     proofs: tuple[CheckResult, ...] = (GOOD,)
     results: tuple[LabResult, ...] = (lab(9), lab(10))
     asked: list[str] = field(default_factory=list)
+    ruins: bool = False
+    trace: list[str] = field(default_factory=list)
 
     def _ask(self, name: str) -> None:
         self.asked.append(name)
@@ -59,8 +61,12 @@ class FakeStages:
             on_result(one)
         return RunResult(self.cluster, "nonce", "v1.37.2", self.results)
 
-    def collect(self, reason: str) -> str:
+    def left(self) -> bool:
+        return self.ruins
+
+    def collect(self, reason: str, trace: Sequence[str]) -> str:
         self._ask("collect")
+        self.trace = list(trace)
         return "/state/bundle"
 
     def down(self, progress: Progress) -> None:
@@ -103,13 +109,34 @@ def test_a_failed_lab_is_1_collected_before_the_cluster_goes() -> None:
     assert outcomes(report).endswith("labs=failed down=ok")
 
 
-@pytest.mark.parametrize("proofs", [(GOOD, BAD), (), (CheckResult("c", "x", Status.SKIP),)])
+def test_a_cluster_without_a_network_to_prove_and_without_labs_verified_nothing() -> None:
+    report = Run(
+        FakeStages(proofs=(CheckResult("network", "x", Status.SKIP),)), Quiet(), with_labs=False
+    ).go()
+    assert report.exit_code == 9
+    assert report.bundle == ""
+
+
+@pytest.mark.parametrize("proofs", [(GOOD, BAD), ()])
 def test_a_network_that_is_not_proven_is_4_and_no_lab_runs(proofs: tuple[CheckResult, ...]) -> None:
     stages = FakeStages(proofs=proofs)
     report = go(stages)
     assert "labs" not in stages.asked
     assert report.exit_code == 4
     assert "collect" in stages.asked
+
+
+@pytest.mark.parametrize("keep", ["on-failure", "always"])
+def test_the_ruins_of_a_failed_bring_up_are_named_as_kept(keep: Keep) -> None:
+    report = go(FakeStages(raises={"up": InfrastructureError("broken")}, ruins=True), keep=keep)
+    assert (report.exit_code, report.kept) == (4, True)
+    assert report.phases[-1].said == f"kept (--keep {keep})"
+
+
+def test_the_bundle_is_given_the_steps() -> None:
+    stages = FakeStages(raises={"proof": InfrastructureError("broken")})
+    go(stages)
+    assert [line.partition("  0.")[0] for line in stages.trace] == ["up: done  Nodes: 3 nodes"]
 
 
 def test_a_proof_that_has_no_meaning_here_is_no_failure() -> None:

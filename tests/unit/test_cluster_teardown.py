@@ -149,7 +149,7 @@ def test_an_interrupted_bring_up_is_refused_without_replace(docker: Fleet, phase
     [
         ("stop", "c-worker exited", "docker start c-worker"),
         ("pause", "c-worker is paused", "docker unpause c-worker"),
-        ("remove", "c-worker is gone", "--replace"),
+        ("remove", "c-worker is gone", "labctl down c"),
     ],
 )
 def test_nodes_that_do_not_run_are_named(docker: Fleet, change: str, words: str, step: str) -> None:

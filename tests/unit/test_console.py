@@ -34,6 +34,23 @@ def test_json_mode_prints_one_document_and_nothing_else_on_stdout() -> None:
     assert "Create nodes" in read(err)
 
 
+def test_an_error_after_the_data_leaves_one_document_on_stdout() -> None:
+    console, out, err = consoles()
+    console.format = "json"
+    console.data({"deleted": ["one"]})
+    console.error(HostError("the other stays", next_step="again"))
+    assert json.loads(read(out)) == {"deleted": ["one"]}
+    assert "the other stays" in read(err)
+
+
+def test_the_bundle_is_the_last_line_of_an_error() -> None:
+    console, _, err = consoles()
+    error = HostError("broken", details="much\nmore")
+    error.bundle = "/state/bundle"
+    console.error(error)
+    assert read(err).splitlines()[-1].endswith("/state/bundle")
+
+
 def test_a_step_without_a_terminal_is_one_line_per_new_note_and_one_at_its_end() -> None:
     console, out, err = consoles()
     with console.step("Nodes ready") as step:

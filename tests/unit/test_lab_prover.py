@@ -10,7 +10,7 @@ import pytest
 from kubernetes.client import V1ConfigMap, V1ObjectMeta
 
 from labctl.errors import ProbeDidNotRun
-from labctl.lab import Cluster, Experiment, Lab, expect, holds
+from labctl.lab import Cluster, Experiment, Lab, Unmet, expect, holds
 from labctl.lab import prover as prover_module
 from labctl.lab.loader import LabFile
 from labctl.lab.prover import prove
@@ -212,6 +212,34 @@ def test_an_experiment_must_fail_under_its_sabotage(kube: FakeKube) -> None:
     assert prove(runner(kube), FILE, experiment(reads)).status is Status.PASS
     result = prove(runner(FakeKube()), FILE, experiment(lambda k8s: None))
     assert outcome(result)[-1] == ("without-remove", Status.FAIL)
+
+
+def lacks(k8s: Cluster) -> None:
+    raise Unmet("needs two workers")
+
+
+def test_an_experiment_that_this_cluster_cannot_make_hides_no_other_fault(kube: FakeKube) -> None:
+    def lab_that(sabotage: Callable[[Cluster], Any]) -> Lab:
+        lab = lab_with(sabotage=sabotage)
+
+        @lab.experiment("Without it")
+        def without(k8s: Cluster) -> Experiment:
+            lacks(k8s)
+            yield holds("the symptom", reads)
+
+        lab.sabotage("spoil the experiment", breaks=without)(remove)
+        return lab
+
+    result = prove(runner(kube), FILE, lab_that(spoil))
+    assert outcome(result) == [
+        ("good-untouched", Status.PASS),
+        ("all-after-the-steps", Status.PASS),
+        ("without", Status.SKIP),
+        ("good-spoil", Status.PASS),
+        ("all-repaired-after-spoil-it", Status.PASS),
+    ]
+    result = prove(runner(FakeKube()), FILE, lab_that(never))
+    assert result.status is Status.FAIL, "its own checks are proven all the same"
 
 
 def test_an_experiment_is_made_again_only_where_its_own_sabotage_was_repaired(kube: FakeKube) -> None:

@@ -15,10 +15,11 @@ from rich.console import Console as RichConsole
 
 from labctl.errors import DockerUnreachable, Interrupted, ProofFailed, UsageError, WriteFailed
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.recorder import StepRecord
 from labctl.report import data, html, junit, markdown, text
 from labctl.report import model as models
 from labctl.report.files import Files
-from labctl.report.model import Outcome, Phase, RunReport, StepRecord
+from labctl.report.model import Outcome, Phase, RunReport
 
 HOSTILE = "<script>alert(1)</script> | [x](http://e) `c` \x1b[31m\x00 </testcase> &amp; ￿ @all"
 

@@ -1,6 +1,7 @@
 """A listener that writes down the steps it hears of and passes them on.
 
-It is what turns progress into the timings of a report; it neither draws nor decides.
+It is what turns progress into the timings of a report and into the trace of a bundle; it neither draws
+nor decides.
 """
 
 from __future__ import annotations
@@ -8,9 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from labctl.progress import Progress, Step
-from labctl.report.model import StepRecord
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of a phase: what came of it, and its seconds of wall time."""
+
+    title: str
+    seconds: float
+    ok: bool = True
+    result: str = ""
+
+    def __str__(self) -> str:
+        result = f": {self.result}" if self.result else ""
+        return f"{'done' if self.ok else 'FAILED'}  {self.title}{result}  {self.seconds:.1f} s"
 
 
 class Recorder:
