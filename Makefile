@@ -36,7 +36,7 @@ fix: $(STAMP) ## let ruff repair and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: $(STAMP) ## the unit tests: no docker, no network, seconds
+unit: $(STAMP) ## the unit tests: no docker, no network, about a minute
 	$(PY) -m pytest tests/unit
 
 cluster-test: prepare ## the tests on real clusters
@@ -57,7 +57,7 @@ lock: ## renew requirements/*.txt from pyproject.toml (needs uv)
 package: $(STAMP) ## build the wheel and the source archive into dist/
 	$(PY) -m hatchling build
 
-clean: ## remove what make made here; clusters and images stay (labctl down, labctl image)
+clean: ## remove what make made here; clusters and images stay (labctl down, docker rmi)
 	rm -rf .venv dist build $(REPORTS) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .pytest-kind
 	find labctl tests labs -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -31,7 +31,11 @@ NAME = click.option("--name", metavar="NAME", help="Which cluster of labctl's (d
 @click.argument("config", required=False)
 @click.option("--name", metavar="NAME", help="The cluster's name, instead of the file's.")
 @click.option("--workers", type=int, help="Worker nodes.")
-@click.option("--control-planes", type=int, help="Control-plane nodes: 1 or 3.")
+@click.option(
+    "--control-planes",
+    type=int,
+    help="Control-plane nodes: 1 or 3 (then kind needs an image from a registry).",
+)
 @click.option("--cni", metavar="PLUGIN", help="CNI plugin: flannel or none.")
 @click.option("--load-balancer", metavar="NAME", help="Load balancer: metallb or none.")
 @click.option("--replace", "replace_", is_flag=True, help="Delete what runs under this name first.")
@@ -93,7 +97,11 @@ def read_spec(config: str | None, *, allow_raw: bool = False, **flags: Any) -> C
         given.setdefault("load_balancer", "none")  # its controller could not start
     spec = replace(spec, **given)
     if wrong := complaints(spec):
-        raise UsageError("no such cluster can be made", why="; ".join(wrong))
+        raise UsageError(
+            "no such cluster can be made",
+            why="; ".join(wrong),
+            next_step="`labctl up --help` lists what is possible",
+        )
     return spec
 
 
@@ -176,7 +184,7 @@ def shell(console: Console, name: str | None) -> int:
     from labctl import process
 
     cluster = _usable(name)
-    env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig), "LABCTL_CLUSTER": cluster.name}
+    env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     if process.which("kubectl") is None:
         env["PATH"] = f"{_kubectl_directory(cluster)}{os.pathsep}{env.get('PATH', '')}"
     console.say(f"cluster {cluster.name}; leave with `exit`")

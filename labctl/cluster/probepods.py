@@ -94,7 +94,11 @@ def set_up(stage: Stage, progress: Progress) -> Iterator[None]:
                 within=PODS_SECONDS,
                 every=0.3,
                 on_wait=step.note,
-                hopeless=lambda why: InfrastructureError("the proof's pods do not start", why=why),
+                hopeless=lambda why: InfrastructureError(
+                    "the proof's pods do not start",
+                    why=why,
+                    next_step="`labctl kubectl -- get pods -A` shows all pods",
+                ),
             )
             step.result(f"{len(stage.peers)} pods")
         yield

@@ -28,7 +28,6 @@ LOAD_BALANCER_ROLE = "external-load-balancer"
 """kind's container in front of several control planes; it is no node."""
 
 RUNNING = "running"
-API_PORT = "6443/tcp"
 
 
 @dataclass(frozen=True)

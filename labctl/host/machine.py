@@ -141,11 +141,6 @@ class Machine:
                 found.append(Route(fields[0], IPv4Network(f"{_ip4(fields[1])}/{prefix}", strict=False)))
         return found
 
-    def resolvers(self) -> list[str]:
-        """The name servers of resolv.conf."""
-        lines = (self.read("/etc/resolv.conf") or "").splitlines()
-        return [line.split()[1] for line in lines if line.startswith("nameserver") and len(line.split()) > 1]
-
     def listeners(self) -> list[Listener]:
         """The TCP sockets that listen and the UDP sockets that are bound."""
         found = []

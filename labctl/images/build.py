@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 
 from labctl import paths
 from labctl.errors import BuildFailed, CommandFailed, HostError, ImageUnavailable, LabctlError, WriteFailed
-from labctl.host.packages import NODE_BUILD
 from labctl.images import assemble, catalog, components, kindfiles, layers, lock, oci, rootfs
 from labctl.images.assemble import FORMAT, Parts
 from labctl.images.components import COMPONENTS, Compiler
@@ -33,9 +32,6 @@ from labctl.progress import Progress
 from labctl.tools import go
 from labctl.tools.docker import Docker
 from labctl.waiting import NotYet, until
-
-HOST_PACKAGES = NODE_BUILD
-"""The Debian packages that a machine needs for this, beside Go and docker."""
 
 TAIL_LINES = 30
 WAIT_SECONDS = 7200.0

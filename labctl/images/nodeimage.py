@@ -170,11 +170,3 @@ def _remarks(note: Callable[[str], None]) -> Callable[[str], None]:
     return lambda line: (
         note(line.strip()) if line.strip().endswith(("Pull complete", "Downloading")) else None
     )
-
-
-def check_source(text: str) -> Source:
-    """A source by its name; raises `UsageError`."""
-    for known in ("auto", "present", "pull", "build"):
-        if text == known:
-            return known
-    raise UsageError(f"no such image source: {text}", next_step="use auto, present, pull or build")

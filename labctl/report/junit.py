@@ -40,11 +40,6 @@ def text(report: RunReport) -> str:
     return _document(suites)
 
 
-def of_labs(run: RunResult) -> str:
-    """The labs alone, for `labctl lab run`."""
-    return _document(_labs(run))
-
-
 def _labs(run: RunResult | None) -> list[TestSuite]:
     if run is None:
         return []
@@ -73,12 +68,7 @@ def _check(suite: str, check: CheckResult) -> TestCase:
 def _phase(phase: Phase) -> TestCase:
     failure = phase.failure
     message = failure.what if failure else phase.said
-    lines = (
-        [failure.what, failure.why, f"next: {failure.next_step}", failure.details]
-        if failure
-        else [phase.said]
-    )
-    body = "\n".join(line for line in lines if line)
+    body = _told(failure) if failure else phase.said
     kind = Failure if failure and phase.outcome is Outcome.FAILED else PHASE_RESULT.get(phase.outcome)
     case = _case("labctl.phases", phase.name, phase.seconds, kind, message, body)
     if phase.steps:

@@ -183,17 +183,9 @@ class Docker:
         """Make a container of an image that is present, without starting it."""
         self._text("create", "--pull=never", f"--name={name}", image, timeout=CHANGE_SECONDS)
 
-    def start(self, container: str) -> None:
-        """Start a container that exists."""
-        self._text("start", container, timeout=CHANGE_SECONDS)
-
     def stop(self, container: str) -> None:
         """Stop a container, with docker's own grace time."""
         self._text("stop", container, timeout=CHANGE_SECONDS)
-
-    def restart(self, container: str) -> None:
-        """Stop a container and start it again."""
-        self._text("restart", container, timeout=CHANGE_SECONDS)
 
     def pause(self, container: str) -> None:
         """Freeze every process of a container; one that is frozen already stays so."""
@@ -225,19 +217,10 @@ class Docker:
         if not done.ok and others:
             raise CommandFailed(done.argv, done.exit_code, done.stdout, done.stderr)
 
-    def logs(self, container: str, *, lines: int = 200) -> str:
-        """The last ``lines`` lines that a container's first process wrote, both streams."""
-        done = self._run("logs", f"--tail={lines}", container, timeout=ANSWER_SECONDS)
-        return done.stdout + done.stderr
-
     def copy_in(self, container: str, source: Path, target: str) -> None:
         """Copy a file or directory into a container. ``target`` must not lie on a tmpfs of the
         container (``/tmp`` and ``/run`` of a kind node): docker writes below such mounts."""
         self._text("cp", str(source), f"{container}:{target}", timeout=ARCHIVE_SECONDS)
-
-    def copy_out(self, container: str, source: str, target: Path) -> None:
-        """Copy a file or directory out of a container."""
-        self._text("cp", f"{container}:{source}", str(target), timeout=ARCHIVE_SECONDS)
 
     def commit(self, container: str, reference: str, *, changes: Sequence[str] = ()) -> str:
         """Make an image of a container's file system; ``changes`` are Dockerfile lines. Returns its id."""
@@ -306,19 +289,10 @@ class Docker:
         """Write images into one archive."""
         self._text("save", f"--output={archive}", *references, timeout=ARCHIVE_SECONDS)
 
-    def import_root(self, archive: Path, reference: str, changes: Sequence[str] = ()) -> str:
-        """Make an image of a root file system; ``changes`` are Dockerfile lines. Returns its id."""
-        options = [f"--change={change}" for change in changes]
-        return self._text("import", *options, str(archive), reference, timeout=ARCHIVE_SECONDS)
-
     def import_stream(self, archive: bytes, reference: str, changes: Sequence[str] = ()) -> str:
         """The same from bytes in memory, for archives of a few megabytes."""
         options = [f"--change={change}" for change in changes]
         return self._text("import", *options, "-", reference, timeout=CHANGE_SECONDS, stdin=archive)
-
-    def tag(self, source: str, target: str) -> None:
-        """Give an image one more name."""
-        self._text("tag", source, target)
 
     def remove_image(self, reference: str, *, force: bool = True) -> None:
         """Remove a name, and the image with its last name; an absent image is no error. Without

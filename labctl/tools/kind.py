@@ -148,10 +148,6 @@ class Kind:
             kubeconfig=kubeconfig,
         )
 
-    def kubeconfig(self, name: str) -> str:
-        """The admin kubeconfig of a running cluster, as YAML, read from its control plane."""
-        return self._run("get", "kubeconfig", f"--name={name}", timeout=ANSWER_SECONDS).stdout
-
     def export_logs(self, name: str, directory: Path) -> Completed:
         """Write what kind can collect from every node into ``directory``; nodes that fail are skipped."""
         return self._run(

@@ -203,12 +203,6 @@ def test_an_archive_is_taken_only_with_the_image_of_this_labctl(tmp_path: Path) 
         nodeimage.load(FakeDocker(), archive, Quiet())
 
 
-def test_sources_have_names() -> None:
-    assert nodeimage.check_source("build") == "build"
-    with pytest.raises(UsageError, match="sideways"):
-        nodeimage.check_source("sideways")
-
-
 def test_the_inventory_works_without_docker() -> None:
     class NoDocker(FakeDocker):
         def image(self, reference: str) -> Image | None:

@@ -215,11 +215,6 @@ def test_junit_carries_what_xml_cannot() -> None:
     assert failed.message.startswith("<script>alert(1)</script> | [x](http://e)")
 
 
-def test_the_labs_alone() -> None:
-    document = JUnitXml.fromstring(junit.of_labs(bad_run()).encode())
-    assert [suite.name for suite in document] == [f"lab.{n:02d}_topic" for n in (9, 10, 11, 12)]
-
-
 # --- for people ---------------------------------------------------------------
 
 

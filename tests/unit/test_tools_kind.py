@@ -130,7 +130,6 @@ def test_kubeconfig_is_out_of_reach_of_every_verb(
     tool = Kind("kind")
     create(tool, tmp_path / "kc")
     tool.delete_cluster("c", tmp_path / "kc")
-    tool.kubeconfig("c")
     tool.export_logs("c", tmp_path / "logs")
     assert set(seen.read_text().split()) == {str(tmp_path / "kc"), "/dev/null"}
     assert precious.read_text() == "garbage: ["
