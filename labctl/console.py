@@ -127,9 +127,7 @@ class Console:
 
     def _rich(self) -> RichConsole:
         if self._narration is None:
-            from rich.console import Console as RichConsole
-
-            self._narration = RichConsole(
+            self._narration = _narrator()(
                 file=cast("TextIO", _Safe(self._err or sys.stderr)),
                 no_color=not self.colour,
                 highlight=False,
@@ -161,6 +159,17 @@ class Console:
             # The reader has left. What is being done goes on and keeps its exit code; Python's own
             # flush at exit must not fail on that pipe either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _narrator() -> type[RichConsole]:
+    """rich's console, which falls silent when the reader of stderr has left; rich's own would end the process."""
+    from rich.console import Console as RichConsole
+
+    class Narrator(RichConsole):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+
+    return Narrator
 
 
 class _Safe:

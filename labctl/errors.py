@@ -54,7 +54,8 @@ class LabctlError(Exception):
     """The root: ``what`` went wrong, ``why``, and the ``next_step`` the user can take.
 
     ``details`` holds captured output or a list, shown below the three lines; it may be long.
-    ``bundle`` is set to a path where evidence was collected.
+    ``bundle`` is set to a path where evidence was collected, ``kept`` when the cluster of a failed
+    bring-up was left standing on demand.
     """
 
     id: ClassVar[str] = "error"
@@ -67,6 +68,7 @@ class LabctlError(Exception):
         self.next_step = next_step
         self.details = details
         self.bundle = ""
+        self.kept = False
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}" if self.why else self.what

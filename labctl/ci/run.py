@@ -41,9 +41,6 @@ class Stages(Protocol):
     def labs(self, progress: Progress, on_result: Callable[[LabResult], None]) -> RunResult:
         """Run the labs; ``on_result`` hears of each as it ends, so that an interrupt loses none."""
 
-    def left(self) -> bool:
-        """Whether a bring-up that failed has left a cluster that was not there before."""
-
     def collect(self, reason: str, trace: Sequence[str]) -> str:
         """Collect what explains a failure; returns its path, or '' when there is nothing to look at.
 
@@ -112,8 +109,8 @@ class Run:
     def _up(self, progress: Progress) -> tuple[Outcome, str]:
         try:
             self._made = self.stages.up(progress)
-        except LabctlError:
-            self._made = self._there = self.stages.left()  # what it was told to keep
+        except LabctlError as failed:
+            self._made = self._there = failed.kept
             raise
         self._there = True
         return Outcome.OK, "made" if self._made else "it ran already"

@@ -42,7 +42,6 @@ class RealStages:
     _facts: dict[str, str] = field(default_factory=dict)
     _proof: ProofResult | None = None
     _bundle: str = ""
-    _before: bool = False
 
     @property
     def cluster(self) -> str:
@@ -51,7 +50,7 @@ class RealStages:
 
     def doctor(self) -> str:
         """Every check of the doctor; of a cluster that runs only what it still needs. Raises `HostError`."""
-        there = self._containers()
+        there = bool(self.docker.containers({mark.KIND_CLUSTER: self.cluster}))
         skip = {*self.options.skip_checks, *(ONCE if there else ())}
         asked = needs.of_machine(
             self.spec, image=self.options.image, source=self.options.source, new=not there
@@ -62,7 +61,6 @@ class RealStages:
 
     def up(self, progress: Progress) -> bool:
         """Create the cluster, or find that it runs as it should; whether it was created."""
-        self._before = self._containers()
         examined = replace(self.options, skip_checks=tuple(check.id for check in doctor.CHECKS))
         try:
             up = bringup.up(self.spec, examined, progress, docker=self.docker)
@@ -92,10 +90,6 @@ class RealStages:
         suite = Suite(self._running(), self.files, progress, self.docker, self.strict, on_result)
         return suite.go("run")
 
-    def left(self) -> bool:
-        """Whether a bring-up that failed has left a cluster that was not there before."""
-        return not self._before and self._containers()
-
     def collect(self, reason: str, trace: Sequence[str]) -> str:
         """A bundle of what explains a failure; its path. A bring-up that failed has made one before it cleaned up."""
         if not self._bundle:
@@ -113,9 +107,6 @@ class RealStages:
     def facts(self) -> dict[str, str]:
         """What is known by now."""
         return dict(self._facts)
-
-    def _containers(self) -> bool:
-        return bool(self.docker.containers({mark.KIND_CLUSTER: self.cluster}))
 
     def _running(self) -> RunningCluster:
         return running.find(self.cluster, docker=self.docker)

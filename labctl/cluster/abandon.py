@@ -15,7 +15,7 @@ from labctl import paths
 from labctl.cluster import bundle, journal, mark, teardown
 from labctl.cluster.journal import Journal
 from labctl.cluster.mark import Mark
-from labctl.errors import CleanupIncomplete, Interrupted, LabctlError, signal_number
+from labctl.errors import CleanupIncomplete, Interrupted, LabctlError, WriteFailed, signal_number
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
@@ -28,12 +28,14 @@ CLEAR = "clear"
 class Ruins:
     """What a run has made until it ended. ``mark`` is None before docker was touched.
 
-    ``journal`` knows the step that ended it, ``kind`` is the program if it was used, ``in_kind`` whether it
+    ``journal`` knows the step that ended it; ``begun`` says that it was written, so that it replaced the one
+    of a former cluster. ``kind`` is the program if it was used, ``in_kind`` whether it
     was at work and containers may still appear, ``trace`` what was done and said, ``keep`` whether the user
     wants the cluster kept as it is.
     """
 
     journal: Journal
+    begun: bool
     mark: Mark | None
     kind: Kind | None
     in_kind: bool
@@ -55,32 +57,46 @@ class Ruins:
 def give_up(ruins: Ruins, cause: BaseException, progress: Progress, docker: Docker) -> BaseException:
     """Collect the evidence, remove what was made, and return the error to raise: ``cause`` or a better one."""
     interrupt = isinstance(cause, KeyboardInterrupt)
-    try:
-        if ruins.mark:
+    if ruins.mark and not interrupt:
+        try:
             explain(ruins, cause, progress, docker)
+        except KeyboardInterrupt:
+            progress.say("interrupted: collecting no more")
+    try:
         if interrupt and ruins.mark:
             progress.say("interrupted: removing what this run made; a second interrupt quits at once")
-        if ruins.keep and not interrupt and ruins.mark:
-            journal.write(replace(ruins.journal, failed=str(cause)))
+        if ruins.keep and ruins.mark and isinstance(cause, LabctlError):
+            cause.kept = True
+            with contextlib.suppress(WriteFailed):  # the journal is a help, and the cause is the news
+                journal.write(replace(ruins.journal, failed=str(cause)))
         else:
             _clean_up(ruins, progress, docker)
     except KeyboardInterrupt as again:
-        raise Interrupted(
+        return Interrupted(
             "interrupted again while cleaning up",
             signal_number=signal_number(again),
+            why="" if interrupt else f"what went wrong before: {cause}",
             next_step=f"delete what is left: `labctl down {ruins.name}`",
-        ) from again
-    if interrupt:
-        begun = ruins.phase == CLEAR
-        return Interrupted(
-            f"interrupted in phase {ruins.phase}",
-            signal_number=signal_number(cause),
-            why="the former cluster may be deleted in part" if begun else "",
-            next_step=f"delete the rest: `labctl down {ruins.name}`"
-            if begun
-            else "nothing of it is left; start anew with the same command",
         )
-    return cause
+    except CleanupIncomplete as incomplete:
+        incomplete.bundle = getattr(cause, "bundle", "")
+        incomplete.details = "\n".join((*incomplete.leftovers, f"what went wrong before: {cause}"))
+        return incomplete
+    return _interrupted(ruins, cause) if interrupt else cause
+
+
+def _interrupted(ruins: Ruins, cause: BaseException) -> Interrupted:
+    why, step = "", "nothing of it is left; start anew with the same command"
+    if ruins.phase == CLEAR:
+        why, step = (
+            "the former cluster may be deleted in part",
+            f"delete the rest: `labctl down {ruins.name}`",
+        )
+    elif not ruins.begun:
+        step = "nothing was changed; start anew with the same command"
+    return Interrupted(
+        f"interrupted in phase {ruins.phase}", signal_number=signal_number(cause), why=why, next_step=step
+    )
 
 
 def explain(ruins: Ruins, cause: BaseException, progress: Progress, docker: Docker) -> None:
@@ -138,4 +154,5 @@ def _clean_up(ruins: Ruins, progress: Progress, docker: Docker) -> None:
                     next_step=f"`labctl down {ruins.name}`",
                 ) from failed
             step.result("0 containers left")
-    forget(ruins.name)
+    if ruins.begun:
+        forget(ruins.name)

@@ -116,6 +116,7 @@ class BringUp:
         self.plan = Plan("create", "")
         self.mark = Mark(spec.name, mark.new_owner(), 0, spec)
         self.image: NodeImage | None = None
+        self.begun = False
         self.marked = False
         self.in_kind = False
         self.deadline = Deadline(options.deadline)
@@ -141,7 +142,8 @@ class BringUp:
                     self.spec,
                     image=self.options.image,
                     source=self.options.source,
-                    new=self.plan.action == "create",
+                    new=self.plan.action in {"create", "replace"},
+                    replaces=self.spec.name if self.plan.action == "replace" else "",
                 ),
                 self.options.skip_checks,
                 docker=self.docker,
@@ -176,8 +178,8 @@ class BringUp:
             # The slot stays ours from here on: it is in the mark. The network is made under the same lock.
             alone.enter_context(lock.everything())
             self.mark = replace(self.mark, slot=mark.free_slot(self.docker))
+            self.marked = True  # before it is: an interrupt may leave a part of the mark
             mark.put(self.docker, self.mark)
-            self.marked = True
             if self.docker.network(NETWORK) is not None:
                 alone.close()
             self._kind_create(step, network_exists=alone.close)
@@ -258,6 +260,7 @@ class BringUp:
         """What this run has made so far."""
         return Ruins(
             self.journal,
+            self.begun,
             self.mark if self.marked else None,
             self._kind,
             self.in_kind,
@@ -267,9 +270,15 @@ class BringUp:
         )
 
     def enter(self, phase: str) -> None:
-        """Write into the journal that a phase begins."""
+        """Note that a phase begins, in the journal as soon as this run changes something.
+
+        Before that the journal is that of a cluster that runs: one to look at again, or one to replace.
+        """
         self.journal = self.journal.at(phase)
-        journal.write(self.journal)
+        before = {"verify": [one for one, _ in VERIFY], "replace": ["doctor", "image"]}
+        if phase not in before.get(self.plan.action, []):
+            journal.write(self.journal)
+            self.begun = True
 
     def _kind_create(self, step: Step, *, network_exists: Callable[[], None]) -> None:
         config = kindconfig.render(
@@ -371,7 +380,6 @@ def _carry_out(run: BringUp) -> Up:
         return Up(run.cluster, run.plan, run.kubernetes, run.proof, seconds)
     except BaseException as cause:
         if run.plan.action == "verify":
-            abandon.forget(run.spec.name)
             abandon.explain(run.ruins(), cause, run.progress, run.docker)
             raise
         ended = abandon.give_up(run.ruins(), cause, run.progress, run.docker)

@@ -71,16 +71,18 @@ def collect(
     _write(into / "trace.txt", "\n".join(trace))
     missing: list[str] = []
     started = time.monotonic()
-    for title, take in _parts(name, into, docker, kind):
-        if time.monotonic() - started > SECONDS_MOST:
-            missing.append(f"{title}: no time left")
-            continue
-        try:
-            take()
-        except (LabctlError, OSError) as failed:
-            missing.append(f"{title}: {failed}")
-    _write(into / "missing.txt", "\n".join(missing))
-    scrub(into)
+    try:
+        for title, take in _parts(name, into, docker, kind):
+            if time.monotonic() - started > SECONDS_MOST:
+                missing.append(f"{title}: no time left")
+                continue
+            try:
+                take()
+            except (LabctlError, OSError) as failed:
+                missing.append(f"{title}: {failed}")
+        _write(into / "missing.txt", "\n".join(missing))
+    finally:
+        scrub(into)  # also after an interrupt: what is there may be handed on
     return into
 
 

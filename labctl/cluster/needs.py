@@ -11,10 +11,13 @@ from labctl.images.lock import load as image_lock
 from labctl.tools.docker import Docker
 
 
-def of_machine(spec: ClusterSpec, *, image: str = "", source: Source = "auto", new: bool = True) -> Needs:
+def of_machine(
+    spec: ClusterSpec, *, image: str = "", source: Source = "auto", new: bool = True, replaces: str = ""
+) -> Needs:
     """What the machine must be able to carry for ``spec``; only a ``new`` cluster needs its ports free.
 
-    ``image`` is a node image that the user names, '' for the locked ones.
+    ``image`` is a node image that the user names, '' for the locked ones; ``replaces`` the name of a
+    cluster that is deleted first.
     """
     locked = image_lock()
     names = (locked.built.image.reference, locked.pulled.image.pull_reference)
@@ -27,6 +30,7 @@ def of_machine(spec: ClusterSpec, *, image: str = "", source: Source = "auto", n
         service_subnet=spec.service_subnet,
         images=(image,) if image else names,
         source=source,
+        replaces=replaces,
     )
 
 

@@ -119,7 +119,7 @@ def _asking_docker(
     return look
 
 
-class Lasting(Exception):
+class Lasting(NotYet):
     """What is seen will probably not pass; ``seconds`` is how long it may still be looked at."""
 
     def __init__(self, text: str, reason: str, seconds: float) -> None:

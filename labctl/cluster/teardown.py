@@ -28,12 +28,13 @@ from labctl.errors import (
 )
 from labctl.progress import Progress
 from labctl.tools.docker import Container, Docker
-from labctl.waiting import pause
+from labctl.waiting import Deadline, pause
 
 LATE_SECONDS = 10.0
 """How long the list must stay empty after kind was ended in the middle of its work."""
 LOOK_SECONDS = 0.5
-TRIES = 3
+REMOVE_SECONDS = 30.0
+"""How long containers may stay although docker was told to remove them."""
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,18 @@ def sweep(
     Raises `CleanupIncomplete` when containers stay although they were removed.
     """
     removed: set[str] = set()
-    fruitless = 0
+    patience: Deadline | None = None
     since = time.monotonic()
     while True:
         left = ours(docker.containers({KIND_CLUSTER: name}), owner=owner, foreign=foreign)
         if left:
-            fruitless = fruitless + 1 if {one.name for one in left} <= removed else 0
-            if fruitless >= TRIES:
-                raise _incomplete(name, [one.name for one in left])
+            if {one.name for one in left} <= removed:  # docker may still be at it
+                patience = patience or Deadline(REMOVE_SECONDS)
+                if patience.over():
+                    raise _incomplete(name, [one.name for one in left])
+                pause(LOOK_SECONDS)
+            else:
+                patience = None
             _remove(docker, name, left)
             removed |= {one.name for one in left}
             since = time.monotonic()

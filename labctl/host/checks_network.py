@@ -12,6 +12,8 @@ from labctl.host.machine import Listener
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+KIND_CLUSTER = "io.x-k8s.kind.cluster"
+"""The label that kind puts on every node: the cluster's name."""
 KIND_NETWORK = "kind"
 """The docker network on which kind puts every node of every cluster."""
 ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
@@ -26,8 +28,11 @@ def ports(checkup: Checkup) -> Answer:
         return skip("sockets cannot be listed here")
     published = _published(checkup)
     listeners = checkup.machine.listeners()
+    freed = _published(checkup, of=checkup.needs.replaces) if checkup.needs.replaces else {}
     taken = [
-        f"{port} by {owner}" for port in wanted if (owner := _owner(checkup, port, listeners, published))
+        f"{port} by {owner}"
+        for port in wanted
+        if (port.port, port.protocol) not in freed and (owner := _owner(checkup, port, listeners, published))
     ]
     if taken:
         return fail(
@@ -48,11 +53,16 @@ def _owner(
     return ""
 
 
-def _published(checkup: Checkup) -> dict[tuple[int, str], str]:
-    """(port, protocol) -> container, also where docker forwards without a listening program."""
-    running = (
-        [one.name for one in checkup.containers if one.state == "running"] if checkup.docker_answers else []
-    )
+def _published(checkup: Checkup, *, of: str = "") -> dict[tuple[int, str], str]:
+    """(port, protocol) -> container, also where docker forwards without a listening program.
+
+    With ``of`` only the containers of the kind cluster of that name.
+    """
+    running = [
+        one.name
+        for one in (checkup.containers if checkup.docker_answers else ())
+        if one.state == "running" and of in {"", one.labels.get(KIND_CLUSTER)}
+    ]
     found = {}
     for row in checkup.docker.inspect(*running) if running else []:
         for inside, bindings in (row.get("NetworkSettings", {}).get("Ports") or {}).items():

@@ -30,6 +30,7 @@ class Needs:
     """What the machine must be able to carry. The defaults are one control plane and two workers.
 
     ``images`` are names under which the node image may be present: one of them is enough.
+    ``replaces`` is the name of a kind cluster that is deleted first, so that its ports are free then.
     ``source`` is how an absent one may be had; ``present`` means that it may not.
     """
 
@@ -40,7 +41,7 @@ class Needs:
     service_subnet: str = "10.96.0.0/16"
     images: tuple[str, ...] = ()
     source: Source = "auto"
-    kind: bool = True
+    replaces: str = ""
 
     @property
     def nodes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ class Files:
         for path, draw, append in self._wanted():
             text = draw(report)
             try:
-                if append:
-                    with path.open("a", encoding="utf-8") as file:
+                if append or not _replaceable(path):
+                    with path.open("a" if append else "w", encoding="utf-8") as file:
                         file.write(text)
                 else:
                     files.write(path, text, mode=0o666, next_step=NEXT)
@@ -64,3 +65,10 @@ class Files:
                 failures.append(failure)
         if failures:
             raise failures[0]
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether a new file may take the place of ``path``: not that of a device, a pipe or a link, nor where
+    only the file itself may be written."""
+    special = path.is_symlink() or (path.exists() and not path.is_file())
+    return not special and not path.is_mount() and os.access(path.parent, os.W_OK)

@@ -31,7 +31,6 @@ class FakeStages:
     proofs: tuple[CheckResult, ...] = (GOOD,)
     results: tuple[LabResult, ...] = (lab(9), lab(10))
     asked: list[str] = field(default_factory=list)
-    ruins: bool = False
     trace: list[str] = field(default_factory=list)
 
     def _ask(self, name: str) -> None:
@@ -60,9 +59,6 @@ class FakeStages:
                 raise self.raises["labs"]
             on_result(one)
         return RunResult(self.cluster, "nonce", "v1.37.2", self.results)
-
-    def left(self) -> bool:
-        return self.ruins
 
     def collect(self, reason: str, trace: Sequence[str]) -> str:
         self._ask("collect")
@@ -128,7 +124,9 @@ def test_a_network_that_is_not_proven_is_4_and_no_lab_runs(proofs: tuple[CheckRe
 
 @pytest.mark.parametrize("keep", ["on-failure", "always"])
 def test_the_ruins_of_a_failed_bring_up_are_named_as_kept(keep: Keep) -> None:
-    report = go(FakeStages(raises={"up": InfrastructureError("broken")}, ruins=True), keep=keep)
+    broken = InfrastructureError("broken")
+    broken.kept = True
+    report = go(FakeStages(raises={"up": broken}), keep=keep)
     assert (report.exit_code, report.kept) == (4, True)
     assert report.phases[-1].said == f"kept (--keep {keep})"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labctl import files, paths
-from labctl.cluster import bringup, journal, lock, mark, nodes, readiness, teardown
+from labctl.cluster import bringup, bundle, journal, lock, mark, nodes, readiness, teardown
 from labctl.cluster.bringup import STEPS, Options
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
@@ -21,10 +21,12 @@ from labctl.errors import (
     Conflict,
     HostError,
     ImageUnavailable,
+    InfrastructureError,
     Interrupted,
     LabctlError,
     WriteFailed,
 )
+from labctl.images import nodeimage
 from labctl.process import Completed
 from labctl.progress import Quiet
 from labctl.tools.docker import Container, Image
@@ -88,6 +90,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bringup, "connect", lambda *_: NoKube())
     monkeypatch.setattr(teardown, "LATE_SECONDS", 0.3)
     monkeypatch.setattr(teardown, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(teardown, "REMOVE_SECONDS", 0.1)
 
 
 class NoKube:
@@ -184,18 +187,91 @@ def test_a_second_interrupt_names_the_command_that_deletes(
     assert docker.there
 
 
-def test_what_cannot_be_removed_is_the_error_then(docker: Fleet, kind: FakeKind) -> None:
+def test_what_cannot_be_removed_is_the_error_then_and_the_cause_is_not_lost(
+    docker: Fleet, kind: FakeKind
+) -> None:
     kind.then = fail(CommandFailed(["kind"], 1, "", "broken"))
     docker.stubborn = {"c-worker"}
     with pytest.raises(CleanupIncomplete) as caught:
         up(docker, kind)
     assert caught.value.leftovers == ("container c-worker",)
+    assert "broken" in caught.value.details
+    assert (Path(caught.value.bundle) / "reason.txt").exists()
+
+
+def test_an_interrupt_while_evidence_is_collected_goes_on_to_the_clean_up(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind.then = fail(CommandFailed(["kind"], 1, "", "broken"))
+    monkeypatch.setattr(bundle, "collect", lambda *_, **__: fail(KeyboardInterrupt())())
+    with pytest.raises(CommandFailed, match="kind"):
+        up(docker, kind)
+    nothing_left(docker)
+
+
+def test_an_interrupt_while_the_mark_is_made_leaves_no_part_of_it(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = mark.put
+
+    def put(to: Fleet, made: Mark) -> None:
+        real(to, made)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mark, "put", put)
+    with pytest.raises(Interrupted):
+        up(docker, kind)
+    nothing_left(docker)
+
+
+def test_a_second_look_that_fails_leaves_the_cluster_and_its_files(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(docker, kind)
+    journal.path("c").unlink()
+    kubeconfig = paths.cluster_state("c") / "kubeconfig"
+    kubeconfig.write_text("open shells read this")
+    before = dict(docker.there)
+    monkeypatch.setattr(readiness, "climb", lambda *_, **__: fail(InfrastructureError("dns"))())
+    with pytest.raises(InfrastructureError) as caught:
+        up(docker, kind)
+    assert docker.there == before
+    assert kubeconfig.exists()
+    assert journal.read("c") is None, "a kill here would not make it an interrupted bring-up"
+    assert Path(caught.value.bundle).is_dir()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ImageUnavailable("none")])
+def test_a_replacement_that_ends_before_it_deletes_leaves_the_former_cluster_ready(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    up(docker, kind)
+    before, written = dict(docker.there), journal.path("c").read_text()
+    monkeypatch.setattr(nodeimage, "given", lambda *_: fail(error)())
+    with pytest.raises((Interrupted, ImageUnavailable)) as caught:
+        up(docker, kind, Options(image="node:image", prove=False, replace=True))
+    assert docker.there == before
+    assert journal.path("c").read_text() == written
+    if isinstance(caught.value, Interrupted):
+        assert "nothing was changed" in caught.value.next_step
+
+
+def test_a_replacement_interrupted_while_it_deletes_says_so(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up(docker, kind)
+    monkeypatch.setattr(teardown, "sweep", lambda *_, **__: fail(KeyboardInterrupt())())
+    with pytest.raises(Interrupted) as caught:
+        up(docker, kind, Options(image="node:image", prove=False, replace=True))
+    assert "in part" in caught.value.why
+    assert "labctl down c" in caught.value.next_step
 
 
 def test_the_ruins_stay_on_demand(docker: Fleet, kind: FakeKind) -> None:
     kind.then = fail(CommandFailed(["kind"], 1, "", "broken"))
-    with pytest.raises(CommandFailed):
+    with pytest.raises(CommandFailed) as kept:
         up(docker, kind, Options(image="node:image", keep_on_failure=True))
+    assert kept.value.kept
     assert len(docker.there) == 2
     with pytest.raises(Conflict, match="failed, and was kept, in phase nodes") as caught:
         up(docker, kind)

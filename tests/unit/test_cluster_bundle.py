@@ -88,6 +88,21 @@ def test_a_bundle_explains_itself_and_holds_no_canary(tmp_path: Path) -> None:
     assert place.stat().st_mode & 0o777 == 0o700
 
 
+def test_an_interrupted_bundle_holds_no_canary_either(tmp_path: Path) -> None:
+    class Interrupted(LoggingKind):
+        def export_logs(self, name: str, directory: Path) -> Completed:
+            super().export_logs(name, directory)
+            raise KeyboardInterrupt
+
+    docker = Fleet()
+    docker.cluster(ClusterSpec(name="c"))
+    with pytest.raises(KeyboardInterrupt):
+        bundle.collect("c", "why", tmp_path / "b", docker=docker, kind=Interrupted())
+    logs = [one for one in (tmp_path / "b").rglob("*") if one.is_file()]
+    assert any("kind" in one.parts for one in logs)
+    assert not [one for one in logs if "CANARY" in one.read_text("utf-8", "replace")]
+
+
 def test_a_bundle_is_made_although_docker_is_gone(tmp_path: Path) -> None:
     class Dead(Fleet):
         def containers(self, labels: Any = ()) -> Any:

@@ -186,6 +186,13 @@ def test_a_deleted_workload_ends_the_wait(api: Any) -> None:
         climb(lambda: readiness.workload(api, DAEMONS))
 
 
+def test_a_single_look_at_a_lasting_reason_is_one_that_does_not_hold_yet(api: Any) -> None:
+    """`labctl status` looks once and has no patience to lose."""
+    api.absent = True
+    with pytest.raises(NotYet, match="does not exist"):
+        readiness.workload(api, DAEMONS)
+
+
 def test_a_reason_that_passes_is_waited_out(api: Any) -> None:
     looks = 0
 

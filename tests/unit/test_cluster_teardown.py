@@ -20,6 +20,7 @@ SPEC = ClusterSpec(name="c", workers=2)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other at once."""
     monkeypatch.setattr(teardown, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(teardown, "REMOVE_SECONDS", 0.1)
 
 
 @pytest.fixture

@@ -43,6 +43,18 @@ def test_an_error_after_the_data_leaves_one_document_on_stdout() -> None:
     assert "the other stays" in read(err)
 
 
+def test_a_reader_who_left_ends_the_narration_and_nothing_else() -> None:
+    class Closed(io.TextIOWrapper):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    console = Console(out=None, err=Closed(io.BytesIO()))
+    console.say("nobody reads this")
+    with console.step("nor this") as step:
+        step.note("waiting")
+    console.error(HostError("nor this"))
+
+
 def test_the_bundle_is_the_last_line_of_an_error() -> None:
     console, _, err = consoles()
     error = HostError("broken", details="much\nmore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -313,6 +314,20 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"r\.xml"):
         Files(junit=tmp_path / "file" / "r.xml").require_writable()
+
+
+def test_what_is_no_plain_file_is_written_into_and_not_replaced(tmp_path: Path) -> None:
+    real, link, pipe = tmp_path / "real", tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(real)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        Files(junit=link, html=pipe).write(report())
+    finally:
+        os.close(reader)
+    assert link.is_symlink()
+    assert "<testsuites" in real.read_text()
+    assert pipe.is_fifo()
 
 
 def test_one_bad_file_does_not_cost_the_others(tmp_path: Path) -> None:
