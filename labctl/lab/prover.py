@@ -11,7 +11,7 @@ import contextlib
 import inspect
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from labctl.errors import DeadlineExceeded
@@ -57,19 +57,21 @@ def _unbroken(lab: Lab) -> list[str]:
     return [one.id for one in lab.observations if one.id not in broken]
 
 
-def _statements(runner: Runner, file: LabFile, lab: Lab) -> list[CheckResult]:
-    found: list[CheckResult] = []
+def _statements(runner: Runner, file: LabFile, lab: Lab) -> Iterator[CheckResult]:
+    """One by one, so that those made so far outlive whatever ends the proof."""
     for phase in _phases(runner, file, lab):
-        found += phase
-        if any(one.status not in (Status.PASS, Status.SKIP) for one in phase):
-            return found
+        holds = True
+        for one in phase:
+            yield one
+            holds = holds and one.status in (Status.PASS, Status.SKIP)
+        if not holds:
+            return
     runner.reset(file, lab)
-    return found
 
 
-def _phases(runner: Runner, file: LabFile, lab: Lab) -> Iterator[list[CheckResult]]:
+def _phases(runner: Runner, file: LabFile, lab: Lab) -> Iterator[Iterable[CheckResult]]:
     k8s = runner.prepare(file, lab)
-    yield [_fails_untouched(runner, file, check, k8s) for check in lab.checks]
+    yield (_fails_untouched(runner, file, check, k8s) for check in lab.checks)
     runner.act(file, lab, k8s)
     held = _all_hold(runner, file, lab, lab.observations, k8s, "after the steps")
     yield held

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from labctl.cluster.running import RunningCluster
@@ -86,8 +86,8 @@ class Runner:
 
     # --- the parts, which the prover calls too
 
-    def result(self, file: LabFile, lab: Lab, work: Callable[[], list[CheckResult]]) -> LabResult:
-        """What ``work`` found, or why it found nothing, as the result of the lab."""
+    def result(self, file: LabFile, lab: Lab, work: Callable[[], Iterable[CheckResult]]) -> LabResult:
+        """What ``work`` found, and why it found no more, as the result of the lab."""
         started = time.monotonic()
         lacking = unmet(lab.needs, self.cluster)
         if lacking:
@@ -96,14 +96,18 @@ class Runner:
         reason = ""
         left: tuple[str, ...] = ()
         try:
-            checks = work()
+            for one in work():
+                checks.append(one)  # kept if the next one raises
         except Conflict:
             raise
         except CleanupIncomplete as incomplete:
             reason, left = verdict.cause(incomplete, file), incomplete.leftovers
         except Exception as wrong:  # noqa: BLE001  # the one place where a lab's failure becomes data
             reason = self._true_cause(wrong, file)
-        if reason:
+        if reason and checks:
+            title = "the rest is looked at"
+            checks.append(CheckResult("the-rest", title, Status.ERROR, title, reason))
+        elif reason:
             checks = [
                 verdict.skipped(one.id, one.title, f"not looked at: {reason}") for one in lab.observations
             ]

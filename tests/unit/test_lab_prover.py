@@ -11,13 +11,14 @@ from kubernetes.client import V1ConfigMap, V1ObjectMeta
 
 from labctl.errors import ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, Unmet, expect, holds
+from labctl.lab import namespaces as namespaces_module
 from labctl.lab import prover as prover_module
 from labctl.lab.loader import LabFile
 from labctl.lab.prover import prove
 from labctl.lab.results import LabResult, Status
 from labctl.waiting import pause
 from tests.unit.fakes.apiserver import FakeKube
-from tests.unit.test_lab_runner import runner
+from tests.unit.test_lab_runner import FakeDocker, runner
 
 FILE = LabFile(11, "volume", Path(__file__), "Volumes")
 
@@ -86,6 +87,72 @@ def test_an_honest_lab_is_proven_and_leaves_nothing(kube: FakeKube) -> None:
         ("all-repaired-after-spoil-it", Status.PASS),
     ]
     assert kube.names("namespace") == {"kube-system"}
+
+
+def test_what_was_proven_stays_when_a_finalizer_holds_the_last_reset(
+    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namespaces_module, "REMOVAL_SECONDS", 0.05)
+    monkeypatch.setattr(
+        prover_module, "_phases", _holding(prover_module._phases, lambda: kube.finalizers.add("lab11"))
+    )
+    result = prove(runner(kube), FILE, lab_with())
+    assert outcome(result) == [
+        ("good-untouched", Status.PASS),
+        ("all-after-the-steps", Status.PASS),
+        ("good-spoil", Status.PASS),
+        ("all-repaired-after-spoil-it", Status.PASS),
+        ("the-rest", Status.ERROR),
+    ]
+    assert (result.status, result.checks[-1].actual) == (Status.ERROR, result.reason)
+    (left,) = result.leftovers
+    assert left.startswith("namespace/lab11: ")
+
+
+def _holding(phases: Callable[..., Any], then: Callable[[], None]) -> Callable[..., Any]:
+    """``phases``, and ``then`` when all of them are over."""
+
+    def all_of_them(*of: Any) -> Any:
+        yield from phases(*of)
+        then()
+
+    return all_of_them
+
+
+def test_what_was_proven_stays_when_a_step_fails_in_the_middle(kube: FakeKube) -> None:
+    def fails_the_second_time(k8s: Cluster) -> None:
+        if made:
+            raise KeyError("typo")
+        made.append(1)
+
+    made: list[int] = []
+    lab = lab_with()
+    lab.step("Once only")(fails_the_second_time)
+    result = prove(runner(kube), FILE, lab)
+    assert outcome(result) == [
+        ("good-untouched", Status.PASS),
+        ("all-after-the-steps", Status.PASS),
+        ("good-spoil", Status.PASS),
+        ("the-rest", Status.ERROR),
+    ]
+    assert result.reason.startswith("step 'Once only': KeyError: 'typo'")
+
+
+def test_what_was_proven_stays_when_a_node_dies_between_two_checks(kube: FakeKube) -> None:
+    docker = FakeDocker()
+    lab = lab_with()
+
+    @lab.check("another", within=0.02)
+    def another(k8s: Cluster) -> None:
+        docker.states["one-worker"] = "exited"
+        reads(k8s)
+
+    lab.sabotage("spoil it again", breaks=another)(remove)
+    one = runner(kube, docker=docker)
+    one.guard.glance = one.guard.ask_docker  # type: ignore[method-assign]  # without its three seconds
+    result = prove(one, FILE, lab)
+    assert outcome(result) == [("good-untouched", Status.PASS), ("the-rest", Status.ERROR)]
+    assert "container one-worker exited" in result.reason
 
 
 def test_a_check_that_cannot_fail_is_found_on_untouched_namespaces(kube: FakeKube) -> None:

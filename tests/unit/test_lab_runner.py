@@ -15,12 +15,12 @@ from kubernetes.client import (
 )
 
 from labctl.cluster.running import RunningCluster
-from labctl.errors import Conflict, ProbeDidNotRun
+from labctl.errors import CleanupIncomplete, Conflict, ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, expect, holds, ready
 from labctl.lab import namespaces as namespaces_module
 from labctl.lab.labels import LAB, NONCE
 from labctl.lab.loader import LabFile
-from labctl.lab.results import LabResult, Status
+from labctl.lab.results import CheckResult, LabResult, Status
 from labctl.lab.runner import Runner
 from labctl.waiting import Hopeless, pause
 from tests.unit.fakes.apiserver import FakeKube, Listener, node, running
@@ -215,6 +215,21 @@ def test_a_step_that_fails_makes_the_lab_an_error_and_no_check_is_looked_at(kube
     result = runner(kube).run(FILE, lab)
     assert (result.status, statuses(result), looked) == (Status.ERROR, [Status.SKIP], [])
     assert result.reason.startswith("step 'Make it twice': cannot Make it twice: 409 Conflict")
+
+
+def test_what_was_found_before_the_work_broke_off_stays(kube: FakeKube) -> None:
+    found = CheckResult("first", "the first", Status.PASS)
+
+    def work() -> Iterator[CheckResult]:
+        yield found
+        raise CleanupIncomplete("not gone", leftovers=["namespace/lab11"], why="a finalizer")
+
+    result = runner(kube).result(FILE, good_lab(), work)
+    assert result.checks[0] is found
+    rest = result.checks[1]
+    assert (len(result.checks), rest.id, rest.status) == (2, "the-rest", Status.ERROR)
+    assert rest.actual == result.reason == "not gone: a finalizer"
+    assert (result.status, result.leftovers) == (Status.ERROR, ("namespace/lab11",))
 
 
 def waiting_lab(condition: Any, within: float) -> tuple[Lab, list[int]]:
