@@ -176,8 +176,8 @@ def _listed(name: str, states: list[str], known: mark.Mark | None) -> Listed:
     wanted = spec.nodes if spec else len(states)
     if lock.held(name):
         state = "working"
-    elif (written := journal.read(name)) and not written.ready:
-        state = "interrupted"
+    elif unfinished := _unfinished(name):
+        state = unfinished
     elif up < wanted or not states:
         state = "broken"
     else:
@@ -185,6 +185,15 @@ def _listed(name: str, states: list[str], known: mark.Mark | None) -> Listed:
     if known is None and state == "running":
         state = "running (not labctl's)"
     return Listed(name, state, wanted, up, spec.cni if spec else "", spec.load_balancer if spec else "")
+
+
+def _unfinished(name: str) -> str:
+    """The state of a cluster whose journal does not say that its bring-up came to its end, else nothing."""
+    try:
+        written = journal.read(name)
+    except StateUnusable:
+        return "unusable (journal of a newer labctl)"
+    return "interrupted" if written and not written.ready else ""
 
 
 def _only(docker: Docker) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from labctl import files, paths
-from labctl.cluster import journal, lock, teardown
+from labctl.cluster import journal, lock, status, teardown
 from labctl.cluster.journal import Journal
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import Conflict, StateUnusable, WriteFailed
@@ -99,6 +99,17 @@ def test_a_journal_of_a_newer_labctl_is_refused_and_down_works_all_the_same() ->
     assert len(teardown.down("c", Quiet(), docker=docker).containers) == 4
     assert not docker.there
     assert not paths.cluster_state("c").exists()
+
+
+def test_a_journal_of_a_newer_labctl_hides_no_other_cluster_in_the_list() -> None:
+    corrupt(json.dumps({"schema": journal.SCHEMA + 1}))
+    docker = Fleet()
+    docker.cluster(SPEC)
+    docker.cluster(ClusterSpec(name="other"))
+    assert [(one.name, one.state, one.running) for one in status.every(docker)] == [
+        ("c", "unusable (journal of a newer labctl)", 4),
+        ("other", "running", 3),
+    ]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
