@@ -71,7 +71,7 @@ def render(spec: ClusterSpec, needs: MachineNeeds | None = None, **more: Any) ->
 def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
     """``base`` with ``extra`` merged in last.
 
-    Mappings merge by key and ``nodes`` by position, patches are added, anything else is replaced.
+    Mappings merge by key and ``nodes`` by position, patches and mounts are added, anything else is replaced.
     """
     out = copy.deepcopy(dict(base))
     for key, value in extra.items():
@@ -82,7 +82,7 @@ def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
                 merge(mine, value[at]) if at < len(value) else mine
                 for at, mine in enumerate(out.get(key, []))
             ]
-        elif "Patches" in key and isinstance(out.get(key), list):
+        elif ("Patches" in key or key == "extraMounts") and isinstance(out.get(key), list):
             out[key] = [*out[key], *copy.deepcopy(value)]
         else:
             out[key] = copy.deepcopy(value)

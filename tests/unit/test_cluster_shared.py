@@ -48,3 +48,12 @@ def test_every_node_mounts_the_same_directory() -> None:
 
 def test_a_rendered_file_for_kind_alone_names_no_directory_of_ours() -> None:
     assert all("extraMounts" not in node for node in kindconfig.config(ClusterSpec())["nodes"])
+
+
+def test_a_mount_of_the_cluster_file_is_one_more() -> None:
+    theirs = {"hostPath": "/data", "containerPath": "/data"}
+    spec = ClusterSpec(workers=1, kind={"nodes": [{"extraMounts": [theirs]}]})
+    first, second = kindconfig.config(spec, shared_directory="/volumes/x")["nodes"]
+    assert first["extraMounts"] == [*shared.mounts("/volumes/x"), theirs]
+    assert second["extraMounts"] == shared.mounts("/volumes/x")
+    assert kindconfig.config(spec)["nodes"][0]["extraMounts"] == [theirs]
