@@ -15,7 +15,7 @@ from typing import Any
 
 from labctl.cluster import explain
 from labctl.cluster.running import RunningCluster
-from labctl.errors import ApiRefused, InfrastructureError, LabctlError
+from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, LabctlError
 from labctl.images.workloads import PROBE
 from labctl.kube import Kube
 from labctl.progress import Progress
@@ -63,8 +63,8 @@ class Stage:
                 self.namespace, peer.pod, port=PORT, path="dial", query=query, timeout=5.0 * tries + 5
             )
             said = json.loads(body)
-        except ApiRefused as refused:
-            return [], refused.why
+        except (ApiRefused, ApiUnreachable) as error:
+            return [], error.why
         except ValueError:
             return [], "the probe's answer is not JSON"
         wrong = sorted({str(one) for one in said.get("errors") or ()})

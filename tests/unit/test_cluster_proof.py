@@ -14,7 +14,7 @@ import pytest
 from labctl.cluster import probepods, proof
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import Node, RunningCluster
-from labctl.errors import ApiRefused, InfrastructureError, ProofFailed
+from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, ProofFailed
 from labctl.progress import Quiet
 
 NS = SimpleNamespace
@@ -157,6 +157,33 @@ def test_what_is_broken_fails_its_own_proof(
     assert caught.value.exit_code == 4
     assert words in caught.value.details
     assert world.deleted == world.created
+
+
+def test_an_answer_that_is_slow_once_is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = ["a read time-out"]
+    answers = world.pod_get
+
+    def pod_get(*of: Any, **more: Any) -> str:
+        if slow:
+            raise ApiUnreachable("cannot ask", why=slow.pop())
+        return answers(*of, **more)
+
+    monkeypatch.setattr(world, "pod_get", pod_get)
+    assert prove(world).held
+
+
+def test_an_api_that_is_gone_fails_the_proofs_with_its_reason(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pod_get(*_: Any, **__: Any) -> str:
+        raise ApiUnreachable("cannot ask", why="connection refused")
+
+    monkeypatch.setattr(world, "pod_get", pod_get)
+    result = prove(world)
+    assert [one.id for one in result.proofs if one.held] == ["load-balancer"]
+    assert all("connection refused" in one.actual for one in result.proofs if not one.held)
 
 
 def test_an_address_that_somebody_else_answers_on_does_not_count(
