@@ -10,11 +10,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from labctl.errors import WriteFailed
 
+T = TypeVar("T")
+
 PRIVATE = 0o600
+
+TRIES = 10
+"""For a directory that others remove; each try is lost only to a process that leaves at that very moment."""
 
 FREE_SPACE = "free space or correct the permissions; `labctl down` works without this file"
 """What to do about a file of a cluster's state."""
@@ -48,6 +55,17 @@ def private_directory(path: Path) -> Path:
     if path.stat().st_mode & 0o077:
         path.chmod(0o700)
     return path
+
+
+def despite_removal(make: Callable[[], T]) -> T:
+    """What ``make`` returns, which makes a directory and uses it, though the last process to leave removes it.
+
+    Raises what the last of `TRIES` raises.
+    """
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            return make()
+    return make()
 
 
 def failed(path: Path, cause: OSError, next_step: str = FREE_SPACE) -> WriteFailed:

@@ -27,7 +27,7 @@ from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.stream import stream
 from websocket import WebSocketException
 
-from labctl import paths
+from labctl import files, paths
 from labctl.errors import ApiRefused, ApiUnreachable, DeadlineExceeded, LabctlError, StateUnusable
 from labctl.waiting import bounded
 
@@ -408,15 +408,18 @@ def _key_directory() -> Path:
     One per process, because the client remembers their paths for its whole life. Those of
     processes that were killed are removed here.
     """
-    root = paths.state_root() / ".client-keys"
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for left in root.iterdir():
-        if left.name.isdigit() and not Path("/proc", left.name).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    ours = root / str(os.getpid())
-    if not ours.is_dir():
-        ours.mkdir(mode=0o700, parents=True)
-        atexit.register(_remove_keys, ours)
+    ours = paths.state_root() / ".client-keys" / str(os.getpid())
+
+    def make() -> None:
+        ours.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in ours.parent.iterdir():
+            if left.name.isdigit() and not Path("/proc", left.name).exists():
+                shutil.rmtree(left, ignore_errors=True)
+        if not ours.is_dir():
+            ours.mkdir(mode=0o700)
+            atexit.register(_remove_keys, ours)
+
+    files.despite_removal(make)
     return ours
 
 

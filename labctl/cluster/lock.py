@@ -92,6 +92,16 @@ def command_line() -> str:
     return shell_line(["labctl" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
+def open_file(path: Path) -> int:
+    """A descriptor of the lock file at ``path``, made with its directory where missing. Raises OSError."""
+
+    def make() -> int:
+        files.private_directory(path.parent)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    return files.despite_removal(make)
+
+
 def _path(name: str) -> Path:
     return paths.state_root() / ".locks" / f"{name}.lock"
 
@@ -100,8 +110,7 @@ def _try(path: Path) -> int | None:
     """A locked descriptor of the file that is at ``path`` now, or None when another process has it."""
     while True:
         try:
-            files.private_directory(path.parent)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = open_file(path)
         except OSError as cause:
             raise files.failed(path, cause) from cause
         try:

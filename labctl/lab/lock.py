@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labctl import paths
+from labctl.cluster.lock import open_file
 from labctl.errors import Conflict, WriteFailed, shell_line
 from labctl.kube import Kube
 
@@ -24,8 +25,7 @@ def only_one(kube: Kube) -> Iterator[None]:
         system: Any = kube.core.read_namespace(name="kube-system")
     file = paths.state_root() / ".locks" / f"lab-{system.metadata.uid}"
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = open_file(file)
     except OSError as refused:
         raise WriteFailed(
             f"the lock {file} cannot be made",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from labctl import paths
 from labctl.cli.lab_text import run as as_text
 from labctl.cli.main import main
-from labctl.errors import CleanupIncomplete, Conflict, NodeDown
+from labctl.errors import CleanupIncomplete, Conflict, NodeDown, WriteFailed
 from labctl.lab import namespaces as namespaces_module
 from labctl.lab import suite as suite_module
 from labctl.lab.lock import only_one
@@ -203,6 +205,28 @@ def test_the_lock_belongs_to_the_cluster(kube: FakeKube) -> None:
     other.objects["namespace", "", "kube-system"].metadata.uid = "another"
     held = only_one(kube)  # type: ignore[arg-type]  # a stand-in
     with held, only_one(other), pytest.raises(Conflict):  # type: ignore[arg-type]  # a stand-in
+        only_one(kube).__enter__()  # type: ignore[arg-type]  # a stand-in
+
+
+def test_the_lock_outlives_the_removal_of_its_directory_by_another(
+    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, late = os.open, [1]
+
+    def open_late(path: Any, *of: Any, **more: Any) -> int:
+        if late:
+            late.pop()
+            Path(path).parent.rmdir()
+        return opened(path, *of, **more)
+
+    monkeypatch.setattr(os, "open", open_late)
+    with only_one(kube):  # type: ignore[arg-type]  # a stand-in
+        assert not late
+
+
+def test_a_lock_that_cannot_be_made_is_named(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "state_root", lambda: Path("/dev/null"))
+    with pytest.raises(WriteFailed, match=r"the lock /dev/null/\.locks/lab-"):
         only_one(kube).__enter__()  # type: ignore[arg-type]  # a stand-in
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,6 +201,38 @@ def test_locks_leave_no_files() -> None:
     with lock.cluster("c"), lock.everything():
         assert list((paths.state_root() / ".locks").iterdir())
     assert not (paths.state_root() / ".locks").exists()
+
+
+@pytest.mark.parametrize("late", ["mkdir", "open"])
+def test_a_lock_directory_that_its_last_user_removes_meanwhile_is_made_again(
+    late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = paths.state_root() / ".locks"
+    made, opened, left = files.private_directory, os.open, [1, 1]
+
+    def directory(path: Path) -> Path:
+        if late == "mkdir" and left and left.pop():
+            raise FileExistsError(errno.EEXIST, "File exists", str(path))
+        return made(path)
+
+    def open_late(path: Any, *of: Any, **more: Any) -> int:
+        if late == "open" and Path(path).parent == where and left and left.pop():
+            where.rmdir()
+        return opened(path, *of, **more)
+
+    monkeypatch.setattr(files, "private_directory", directory)
+    monkeypatch.setattr(os, "open", open_late)
+    with lock.cluster("c"):
+        assert not left
+        assert lock.held("c")
+
+
+def test_a_file_in_the_place_of_the_lock_directory_is_named() -> None:
+    paths.state_root().mkdir(parents=True, exist_ok=True)
+    (paths.state_root() / ".locks").write_text("")
+    with pytest.raises(WriteFailed) as caught, lock.cluster("c"):
+        pass
+    assert "c.lock" in caught.value.what
 
 
 def test_the_command_line_is_shown_as_typed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from kubernetes.client.exceptions import ApiException
 from labctl import kube as kube_module
 from labctl import paths
 from labctl.errors import ApiRefused, ApiUnreachable, KubernetesError, StateUnusable
-from labctl.kube import Kube, _exit_code, _remove_keys, connect, translated
+from labctl.kube import Kube, _exit_code, _key_directory, _remove_keys, connect, translated
 
 
 class FakeApi:
@@ -279,6 +279,27 @@ def test_keys_are_written_into_a_private_directory_only(tmp_path: Path) -> None:
     assert ours.stat().st_mode & 0o777 == 0o700
     assert b"not a key" in {f.read_bytes() for f in ours.iterdir()}
     assert not killed.exists()
+
+
+@pytest.mark.parametrize("late", ["look", "make"])
+def test_the_directory_of_the_keys_is_made_again_when_the_last_process_just_removed_it(
+    late: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = paths.state_root() / ".client-keys"
+    meanwhile, left = {"look": "iterdir", "make": "mkdir"}[late], [1]
+    plain = getattr(Path, meanwhile)
+
+    def call(path: Path, *of: Any, **more: Any) -> Any:
+        if left and root in (path, path.parent) and root.is_dir():
+            left.pop()
+            root.rmdir()
+        return plain(path, *of, **more)
+
+    monkeypatch.setattr(Path, meanwhile, call)
+    assert _key_directory() == root / str(os.getpid())
+    assert not left
+    assert (root / str(os.getpid())).is_dir()
+    assert root.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_last_process_takes_the_directory_of_the_keys_away() -> None:
