@@ -60,12 +60,14 @@ class LabctlError(Exception):
 
     id: ClassVar[str] = "error"
     exit_code: int = 70
+    usual_step: ClassVar[str] = ""
+    """The next step where the one who raises it knows no better one."""
 
     def __init__(self, what: str, *, why: str = "", next_step: str = "", details: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.why = why
-        self.next_step = next_step
+        self.next_step = next_step or self.usual_step
         self.details = details
         self.bundle = ""
         self.kept = False
@@ -79,6 +81,7 @@ class UsageError(LabctlError):
 
     id = "usage"
     exit_code = 2
+    usual_step = "`labctl --help` lists what is possible"
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class HostError(LabctlError):
 
     id = "host-not-ready"
     exit_code = 3
+    usual_step = "`labctl doctor` shows what this machine has and lacks"
 
 
 class DockerUnreachable(HostError):
@@ -162,6 +166,7 @@ class InfrastructureError(LabctlError):
 
     id = "infrastructure"
     exit_code = 4
+    usual_step = "`labctl status` shows what runs and what does not"
 
 
 class CommandFailed(InfrastructureError):
@@ -189,6 +194,7 @@ class ImageUnavailable(InfrastructureError):
     """An image is not here and no source could supply it."""
 
     id = "image-unavailable"
+    usual_step = "`labctl image list` shows what is here and where the rest comes from"
 
 
 class RegistryUnreachable(ImageUnavailable):
@@ -213,6 +219,7 @@ class BuildFailed(InfrastructureError):
     """A component of the node image did not build."""
 
     id = "build-failed"
+    usual_step = "run the command again: what is built already is kept"
 
 
 class NodeDown(InfrastructureError):
@@ -260,6 +267,7 @@ class WriteFailed(InfrastructureError):
     """A file could not be written (no space, read-only, I/O error); the old content is intact."""
 
     id = "write-failed"
+    usual_step = "free space or correct the permissions, then run the command again"
 
 
 class DeadlineExceeded(LabctlError):
@@ -267,6 +275,7 @@ class DeadlineExceeded(LabctlError):
 
     id = "deadline"
     exit_code = 5
+    usual_step = "run the command again when the machine is less busy; `labctl status` shows what runs"
 
     def __init__(
         self, what: str, *, seconds: float, last: str, next_step: str = "", details: str = ""
@@ -305,6 +314,7 @@ class Conflict(LabctlError):
 
     id = "conflict"
     exit_code = 6
+    usual_step = "`labctl ls` lists the clusters on this machine"
 
 
 class StateUnusable(LabctlError):
@@ -312,6 +322,7 @@ class StateUnusable(LabctlError):
 
     id = "state-unusable"
     exit_code = 7
+    usual_step = "`labctl ls` lists the clusters on this machine"
 
 
 class ClusterNotFound(StateUnusable):
@@ -325,6 +336,7 @@ class CleanupIncomplete(LabctlError):
 
     id = "cleanup-incomplete"
     exit_code = 8
+    usual_step = "remove what is listed, then run the command again"
 
     def __init__(self, what: str, *, leftovers: Sequence[str], why: str = "", next_step: str = "") -> None:
         self.leftovers = tuple(leftovers)
@@ -336,6 +348,7 @@ class NothingVerified(LabctlError):
 
     id = "nothing-verified"
     exit_code = 9
+    usual_step = "name labs or checks that this cluster can be asked for"
 
 
 class Bug(LabctlError):
@@ -343,6 +356,7 @@ class Bug(LabctlError):
 
     id = "bug"
     exit_code = 70
+    usual_step = "please report this, with the lines below"
 
     @classmethod
     def of(cls, error: Exception, where: str = "") -> Bug:
@@ -362,6 +376,7 @@ class Interrupted(LabctlError):
     """The user (SIGINT, 130) or the system (SIGTERM, 143) asked labctl to stop."""
 
     id = "interrupted"
+    usual_step = "run the command again"
 
     def __init__(
         self, what: str = "interrupted", *, signal_number: int = 2, why: str = "", next_step: str = ""

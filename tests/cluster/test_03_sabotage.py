@@ -35,17 +35,35 @@ def scaled_to_nothing(kind_cluster: KindCluster, namespace: str, deployment: str
     scale = ("scale", f"--namespace={namespace}", f"deployment/{deployment}")
     wait = (f"--namespace={namespace}", f"deployment/{deployment}", "--timeout=120s")
     kind_cluster.kubectl(*scale, "--replicas=0")
-    kind_cluster.kubectl("wait", "--for=jsonpath={.spec.replicas}=0", *wait)
     try:
+        waiting.until(
+            lambda: gone(kind_cluster, namespace, deployment), what=f"no pod of {deployment}", within=120
+        )
         yield
     finally:
         kind_cluster.kubectl(*scale, f"--replicas={replicas}")
         kind_cluster.kubectl("rollout", "status", *wait)
 
 
+def gone(kind_cluster: KindCluster, namespace: str, deployment: str) -> None:
+    """Ended, not only told to: until then it still answers."""
+    left = get(kind_cluster, f"--namespace={namespace}", "pods")["items"]
+    if names := [
+        one["metadata"]["name"] for one in left if one["metadata"]["name"].startswith(f"{deployment}-")
+    ]:
+        raise waiting.NotYet(", ".join(names))
+
+
 def test_without_kube_proxy(labctl: Labctl, cluster: str, kind_cluster: KindCluster) -> None:
     proxy = get(kind_cluster, "--namespace=kube-system", "daemonset", "kube-proxy")
-    kind_cluster.kubectl("delete", "--namespace=kube-system", "daemonset", "kube-proxy", "--wait=true")
+    kind_cluster.kubectl(
+        "delete",
+        "--namespace=kube-system",
+        "daemonset",
+        "kube-proxy",
+        "--cascade=foreground",
+        "--timeout=120s",
+    )
     try:
         seen = statuses(labctl, cluster, "run", "12", "13", "14")
     finally:
@@ -97,8 +115,9 @@ def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
             child.wait(timeout=60)
     assert {one.state for one in docker.containers({KIND_CLUSTER: cluster})} == {"running"}
     there = [one["metadata"]["name"] for one in get_namespaces(labctl, cluster)]
-    assert "interrupted in lab" in said.read_text()
-    assert "lab14" not in there or "lab14" in said.read_text()
+    [error] = [line for line in said.read_text().splitlines() if line.startswith("error: ")]
+    assert "interrupted in lab" in error
+    assert "lab14" not in there or "namespace lab14" in error
 
 
 @pytest.mark.parametrize("lab", ["12", "15"])

@@ -37,10 +37,11 @@ class Bench:
         self.docker = docker
         self.state = state / "labctl"
         self.env = {**os.environ, "XDG_STATE_HOME": str(state)}
+        self._children: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: str, stderr: int | IO[str] = subprocess.PIPE) -> subprocess.Popen[str]:
         """Start labctl and leave it running."""
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "labctl", *arguments],
             env=self.env,
             stdout=subprocess.PIPE,
@@ -48,6 +49,16 @@ class Bench:
             text=True,
             start_new_session=True,
         )
+        self._children.append(child)
+        return child
+
+    def end(self) -> None:
+        """Leave no labctl behind that holds the cluster's lock, whatever a test has come to."""
+        for child in self._children:
+            if child.poll() is None:
+                child.terminate()
+                child.communicate(timeout=120)
+        self._children.clear()
 
     def run(self, *arguments: str, code: int | None = 0, timeout: float = QUICK_SECONDS) -> tuple[int, str]:
         """Run labctl to its end; its exit code and all that it said."""
@@ -81,12 +92,14 @@ def wait(condition: Callable[[], object], what: str, seconds: float = 120.0) -> 
 def bench(tmp_path_factory: pytest.TempPathFactory, docker: Docker) -> Iterator[Bench]:
     bench = Bench(tmp_path_factory.mktemp("state"), docker)
     yield bench
+    bench.end()
     bench.run("down", NAME, "--force", code=None, timeout=120)
 
 
 @pytest.fixture
 def empty(bench: Bench) -> Bench:
     """Nothing of the cluster there."""
+    bench.end()
     bench.run("down", NAME, "--force", code=None, timeout=120)
     assert not bench.containers()
     return bench
@@ -95,6 +108,7 @@ def empty(bench: Bench) -> Bench:
 @pytest.fixture(scope="module")
 def running(bench: Bench) -> Bench:
     """One small cluster, proven."""
+    bench.end()
     bench.run("down", NAME, "--force", code=None, timeout=120)
     bench.run(*SMALL, timeout=CREATE_SECONDS)
     return bench
@@ -173,7 +187,7 @@ def test_a_second_interrupt_quits_and_names_the_command_that_deletes(empty: Benc
 def test_a_killed_bring_up_is_seen_refused_and_deleted(empty: Bench, phase: str) -> None:
     """F10."""
     child = empty.start(*SMALL)
-    wait(lambda: empty.phase() == phase and empty.containers(), f"phase {phase}", CREATE_SECONDS)
+    wait(lambda: empty.containers() and empty.phase() == phase, f"phase {phase}", CREATE_SECONDS)
     child.kill()
     child.communicate()
     _, said = empty.run("status", NAME, code=7)
@@ -240,6 +254,8 @@ def test_a_cni_image_that_does_not_exist_is_named_before_the_deadline(running: B
     """F27."""
     flannel = ("kubectl", "--name", NAME, "--", "-n", "kube-flannel")
     running.run(*flannel, "set", "image", "ds/kube-flannel-ds", "kube-flannel=registry.invalid/no/flannel:v0")
+    # `up` gives a cluster that runs half a minute; the kubelet may need longer to try the new image at all.
+    wait(lambda: "ImagePull" in running.run(*flannel, "get", "pods")[1], "the kubelet tries the image")
     _, said = running.run(*SMALL, code=4, timeout=120)
     assert "0/1 ready" in said
     assert "ImagePullBackOff" in said or "ErrImagePull" in said

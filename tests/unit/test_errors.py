@@ -7,7 +7,7 @@ import re
 import pytest
 
 from labctl import errors
-from labctl.errors import LabctlError
+from labctl.errors import HostError, LabctlError
 
 
 def every_error() -> list[type[LabctlError]]:
@@ -67,3 +67,9 @@ def test_a_config_error_lists_every_problem_with_its_place() -> None:
 @pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
 def test_an_interrupt_ends_with_128_plus_its_signal(number: int, code: int) -> None:
     assert errors.Interrupted(signal_number=number).exit_code == code
+
+
+def test_every_error_says_what_to_do_next() -> None:
+    assert [kind.__name__ for kind in every_error() if kind is not LabctlError and not kind.usual_step] == []
+    assert HostError("x").next_step == HostError.usual_step
+    assert HostError("x", next_step="better").next_step == "better"

@@ -362,6 +362,26 @@ def test_a_port_that_a_container_publishes_names_the_container(
     assert "127.0.0.1:8080/tcp by container web" in finding.seen
 
 
+def test_the_ports_of_a_cluster_that_is_replaced_are_free_and_no_others(
+    fakes: ScriptedTools, machine: FakeMachine
+) -> None:
+    row = '{"ID":"%s","Names":"%s","State":"running","Image":"i","Labels":"io.x-k8s.kind.cluster=%s"}\n'
+    fakes.on("docker", "ps *", stdout=row % ("1", "old-plane", "old") + row % ("2", "other-plane", "other"))
+    both = [
+        {"Name": f"/{name}-plane", "NetworkSettings": {"Ports": {"80/tcp": [{"HostPort": port}]}}}
+        for name, port in (("old", "8080"), ("other", "8081"))
+    ]
+    fakes.on("docker", "container inspect old-plane other-plane", stdout=both)
+    fakes.on("docker", "container inspect old-plane", stdout=both[:1])
+    ready(fakes)
+
+    def finding(port: int, replaces: str) -> Finding:
+        return found(machine, Needs(images=(NODE,), ports=(HostPort(port),), replaces=replaces))["ports"]
+
+    assert finding(8080, "old").status == "ok"
+    assert finding(8081, "old").failed
+
+
 def test_subnets_that_overlap_fail(fakes: ScriptedTools, machine: FakeMachine) -> None:
     fakes.on("docker", "network ls *", stdout="1\n")
     config = {"Config": [{"Subnet": "10.200.0.0/16"}, {"Subnet": "fc00::/64"}]}
