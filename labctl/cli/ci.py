@@ -9,6 +9,7 @@ import click
 
 from labctl.cli.options import output_option
 from labctl.console import Console
+from labctl.errors import WriteFailed
 
 if TYPE_CHECKING:
     from labctl.cluster.spec import ClusterSpec
@@ -109,7 +110,11 @@ def ci(
     stages = RealStages(spec, labs, options, strict)
     report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()
     console.data(data.as_json(report), lambda: text.report(report))
-    files.write(report)
+    try:
+        files.write(report)
+    except WriteFailed as error:  # the run is the news, unless it was good
+        console.error(error)
+        return report.exit_code or error.exit_code
     return report.exit_code
 
 

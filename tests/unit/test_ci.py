@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from labctl.ci.run import Keep, Run
-from labctl.errors import CleanupIncomplete, DockerUnreachable, InfrastructureError, ProofFailed, Terminated
+from labctl.cli.main import cli
+from labctl.console import Console
+from labctl.errors import (
+    CleanupIncomplete,
+    DockerUnreachable,
+    InfrastructureError,
+    ProofFailed,
+    Terminated,
+    WriteFailed,
+)
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress, Quiet
 from labctl.report.model import Outcome, RunReport
@@ -230,3 +241,27 @@ def test_without_labs_the_proof_alone_counts() -> None:
 def test_labs_of_which_none_looked_at_anything_are_9() -> None:
     skipped = CheckResult("c", "It holds", Status.SKIP)
     assert go(FakeStages(results=(lab(9, skipped),))).exit_code == 9
+
+
+@pytest.mark.parametrize(
+    ("stages", "code"),
+    [
+        (FakeStages(), 4),
+        (FakeStages(results=(lab(9, BAD),)), 1),
+        (FakeStages(raises={"labs": KeyboardInterrupt()}), 130),
+    ],
+)
+def test_a_report_that_cannot_be_written_does_not_replace_the_exit_code_of_the_run(
+    stages: FakeStages, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise WriteFailed("r.xml could not be written", why="No space left on device")
+
+    monkeypatch.setattr("labctl.ci.stages.RealStages", lambda *_: stages)
+    monkeypatch.setattr("labctl.report.files.Files.write", full)
+    out, err = io.StringIO(), io.StringIO()
+    words = ["ci", "--labs", "9", "--output", "json"]
+    result = cli.main(args=words, standalone_mode=False, obj=Console(out=out, err=err))
+    assert result == code
+    assert json.loads(out.getvalue())["cluster"] == "three-nodes", "the results are shown all the same"
+    assert "No space left on device" in err.getvalue()
