@@ -15,7 +15,7 @@ from labctl import paths
 from labctl.cluster import bundle, journal, mark, teardown
 from labctl.cluster.journal import Journal
 from labctl.cluster.mark import Mark
-from labctl.errors import CleanupIncomplete, Interrupted, LabctlError, WriteFailed, signal_number
+from labctl.errors import Bug, CleanupIncomplete, Interrupted, LabctlError, WriteFailed, signal_number
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
@@ -101,9 +101,11 @@ def _interrupted(ruins: Ruins, cause: BaseException) -> Interrupted:
 
 def explain(ruins: Ruins, cause: BaseException, progress: Progress, docker: Docker) -> None:
     """Collect a bundle and tell ``cause`` where it is. An interrupt needs no explanation."""
-    if isinstance(cause, LabctlError) and not isinstance(cause, Interrupted):
-        _add_last_words(ruins, cause, docker)
-        cause.bundle = str(_bundle(ruins, cause, progress, docker) or "")
+    if isinstance(cause, Interrupted) or not isinstance(cause, Exception):
+        return
+    error = cause if isinstance(cause, LabctlError) else Bug.of(cause, ruins.phase)
+    _add_last_words(ruins, error, docker)
+    error.bundle = str(_bundle(ruins, error, progress, docker) or "")
 
 
 def forget(name: str) -> None:

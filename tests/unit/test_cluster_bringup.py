@@ -343,6 +343,7 @@ def test_every_error_of_a_step_keeps_its_own_name(
         with pytest.raises(type(error)):
             up(docker, kind)
         nothing_left(docker)
+        assert any(str(error) in one.read_text() for one in paths.state_root().glob(".bundles/*/reason.txt"))
 
 
 def test_the_global_lock_is_held_until_the_docker_network_exists(
