@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,21 +32,24 @@ def write(path: Path, content: str | bytes, *, mode: int = PRIVATE, next_step: s
 
     Raises `WriteFailed` that names the path and says ``next_step``; the old file is intact.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with _refusal_of(path, next_step):
         if mode == PRIVATE:
             private_directory(path.parent)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write_through(temporary, content.encode() if isinstance(content, str) else content, mode)
-            os.replace(temporary, path)
-            _flush_directory(path.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    except OSError as cause:
-        raise failed(path, cause, next_step) from cause
+        _replace(path, content, mode)
+
+
+def install(path: Path, content: str | bytes, *, mode: int, next_step: str) -> None:
+    """As `write`, for what every user of the machine shall read: exactly ``mode``, whatever the umask.
+
+    Missing directories are made with 0755.
+    """
+    with _refusal_of(path, next_step):
+        for missing in reversed([one for one in path.parents if not one.exists()]):
+            missing.mkdir(exist_ok=True)
+            missing.chmod(0o755)
+        _replace(path, content, mode, exactly=True)
 
 
 def private_directory(path: Path) -> Path:
@@ -77,9 +80,30 @@ def failed(path: Path, cause: OSError, next_step: str = FREE_SPACE) -> WriteFail
     )
 
 
-def _write_through(path: Path, data: bytes, mode: int) -> None:
+@contextlib.contextmanager
+def _refusal_of(path: Path, next_step: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as cause:
+        raise failed(path, cause, next_step) from cause
+
+
+def _replace(path: Path, content: str | bytes, mode: int, *, exactly: bool = False) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        _write_through(temporary, content.encode() if isinstance(content, str) else content, mode, exactly)
+        os.replace(temporary, path)
+        _flush_directory(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, data: bytes, mode: int, exactly: bool) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as out:
+        if exactly:
+            os.fchmod(descriptor, mode)
         out.write(data)
         out.flush()
         os.fsync(out.fileno())

@@ -174,7 +174,7 @@ class _Planner:
             lines = [f"fs.inotify.{name} = {value}" for name, value in INOTIFY.items()]
             kept = self.machine.root / str(SYSCTL_FILE).lstrip("/")
             text = "\n".join(["# Written by `labctl host prepare`.", *lines, ""])
-            files.write(kept, text, mode=0o644, next_step=runtime.AS_ROOT)
+            files.install(kept, text, mode=0o644, next_step=runtime.AS_ROOT)
 
     # --- programs
 

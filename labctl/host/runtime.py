@@ -29,7 +29,7 @@ def wrapper_file() -> Path:
 def configured(root: Path = Path("/")) -> bool:
     """Whether the wrapper is installed as it ships and is docker's default runtime.
 
-    Raises `HostError` when docker's settings are not JSON.
+    Raises `HostError` when docker's settings cannot be read or are not JSON.
     """
     settings = _read(_below(root, DAEMON_JSON))
     installed = _below(root, INSTALLED)
@@ -43,19 +43,19 @@ def configured(root: Path = Path("/")) -> bool:
 def install(root: Path = Path("/")) -> None:
     """Write the wrapper and make it docker's default runtime; a former daemon.json is kept beside it.
 
-    The daemon must be told (SIGHUP) or started afterwards. Raises `HostError` when the present
-    daemon.json is not JSON, and changes nothing then; `WriteFailed` when a file cannot be written.
+    The daemon must be told (SIGHUP) or started afterwards. Raises `HostError` when the present daemon.json
+    cannot be read or is not JSON, and changes nothing then; `WriteFailed` when a file cannot be written.
     """
     daemon_json = _below(root, DAEMON_JSON)
     settings = _read(daemon_json)
-    files.write(_below(root, INSTALLED), wrapper_file().read_bytes(), mode=0o755, next_step=AS_ROOT)
+    files.install(_below(root, INSTALLED), wrapper_file().read_bytes(), mode=0o755, next_step=AS_ROOT)
     new = merged(settings)
     if new == settings:
         return
     backup = daemon_json.with_name(f"{daemon_json.name}.before-labctl")
     if daemon_json.exists() and not backup.exists():
-        files.write(backup, daemon_json.read_bytes(), mode=0o644, next_step=AS_ROOT)
-    files.write(daemon_json, json.dumps(new, indent=2) + "\n", mode=0o644, next_step=AS_ROOT)
+        files.install(backup, daemon_json.read_bytes(), mode=0o644, next_step=AS_ROOT)
+    files.install(daemon_json, json.dumps(new, indent=2) + "\n", mode=0o644, next_step=AS_ROOT)
 
 
 def merged(settings: dict[str, Any]) -> dict[str, Any]:
@@ -69,11 +69,16 @@ def _below(root: Path, path: Path) -> Path:
 
 
 def _read(daemon_json: Path) -> dict[str, Any]:
+    step = "correct or remove that file, then run the command again"
     try:
-        text = daemon_json.read_text()
+        text = daemon_json.read_text("utf-8")
     except FileNotFoundError:
         return {}
-    step = "correct or remove that file, then run the command again"
+    except (OSError, UnicodeDecodeError) as fault:
+        if isinstance(fault, PermissionError):
+            step = "run the command as root, or let that file be read by everybody"
+        why = getattr(fault, "strerror", None) or str(fault)
+        raise HostError(f"{daemon_json} cannot be read", why=why, next_step=step) from fault
     try:
         settings = json.loads(text or "{}")
     except ValueError as broken:

@@ -34,9 +34,21 @@ def test_a_file_is_private_whatever_the_umask(tmp_path: Path) -> None:
 def test_what_others_shall_read_leaves_their_directory_alone(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    shared.chmod(0o755)
-    files.write(shared / "program", b"#!/bin/sh\n", mode=0o755)
-    assert (permissions(shared / "program"), permissions(shared)) == (0o755, 0o755)
+    shared.chmod(0o775)
+    files.install(shared / "program", b"#!/bin/sh\n", mode=0o755, next_step="run as root")
+    assert (permissions(shared / "program"), permissions(shared)) == (0o755, 0o775)
+
+
+def test_what_is_installed_can_be_read_whatever_the_umask_and_a_report_follows_it(tmp_path: Path) -> None:
+    made = tmp_path / "etc" / "docker" / "daemon.json"
+    old = os.umask(0o077)
+    try:
+        files.install(made, "{}", mode=0o644, next_step="run as root")
+        files.write(tmp_path / "reports" / "r.xml", "x", mode=0o666)
+    finally:
+        os.umask(old)
+    assert [permissions(one) for one in (made, *made.parents[:2])] == [0o644, 0o755, 0o755]
+    assert permissions(tmp_path / "reports" / "r.xml") == 0o600
 
 
 def test_a_former_file_is_replaced_with_the_new_mode(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -204,6 +207,42 @@ def test_settings_that_docker_would_not_read_are_left_alone(tmp_path: Path, text
     assert str(docker.settings) in caught.value.what
     assert docker.settings.read_text() == text
     assert not docker.installed.exists()
+
+
+@pytest.mark.parametrize("ask", [runtime.install, runtime.configured])
+@pytest.mark.parametrize("fault", ["forbidden", "not UTF-8", "a directory"])
+def test_settings_that_cannot_be_read_are_named_with_a_way_out(
+    tmp_path: Path, ask: Callable[[Path], object], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = Docker(tmp_path, "{}")
+    if fault == "a directory":
+        docker.settings.unlink()
+        docker.settings.mkdir()
+    elif fault == "not UTF-8":
+        docker.settings.write_bytes(b'{"data-root": "/gro\xdf"}')
+    else:
+
+        def refuse(*_: object, **__: object) -> str:
+            raise PermissionError(errno.EACCES, "Permission denied", str(docker.settings))
+
+        monkeypatch.setattr(Path, "read_text", refuse)  # root, who may run this, reads everything
+    with pytest.raises(HostError) as caught:
+        ask(tmp_path)
+    assert str(docker.settings) in caught.value.what
+    assert caught.value.exit_code == 3
+    assert ("root" if fault == "forbidden" else "correct") in caught.value.next_step
+    assert not docker.installed.exists()
+
+
+def test_what_docker_reads_can_be_read_whatever_the_umask(tmp_path: Path) -> None:
+    docker = Docker(tmp_path, '{"debug": true}')
+    old = os.umask(0o077)
+    try:
+        runtime.install(tmp_path)
+    finally:
+        os.umask(old)
+    modes = [one.stat().st_mode & 0o777 for one in (docker.settings, docker.copy, docker.installed)]
+    assert modes == [0o644, 0o644, 0o755]
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
