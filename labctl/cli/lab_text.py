@@ -36,9 +36,8 @@ def _lab(lab: LabResult) -> Text:
         shown.append(f"   {lab.reason}\n")
     for left in lab.leftovers:
         shown.append(f"   left: {left}\n")
-    for check in lab.checks:
-        # With a reason for the whole lab the checks would only repeat it.
-        if not lab.reason:
+    if lab.looked_at or not lab.reason:  # else the checks would only repeat the reason
+        for check in lab.checks:
             shown.append_text(_check(check))
     return shown
 

@@ -41,7 +41,7 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class LabResult:
-    """One lab. ``reason`` says why all of it is ERROR or SKIP, ``leftovers`` what could not be removed."""
+    """One lab. ``reason`` says why it, or the rest of it, is ERROR or SKIP; ``leftovers`` what could not be removed."""
 
     number: int
     slug: str
@@ -51,6 +51,11 @@ class LabResult:
     reason: str = ""
     seconds: float = 0.0
     leftovers: tuple[str, ...] = ()
+
+    @property
+    def looked_at(self) -> bool:
+        """Whether a check says more than the reason for the whole lab."""
+        return any(check.status is not Status.SKIP for check in self.checks)
 
 
 @dataclass(frozen=True)

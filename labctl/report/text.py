@@ -80,7 +80,8 @@ def _phases(report: RunReport) -> Table:
 
 def _lab_troubles(lab: LabResult) -> list[RenderableType]:
     if lab.reason:
-        return [Text(f"{lab.number:02d} {lab.slug}: {lab.status}: {lab.reason}", style=STYLES[lab.status])]
+        shown = Text(f"{lab.number:02d} {lab.slug}: {lab.status}: {lab.reason}", style=STYLES[lab.status])
+        return [shown, *(_troubles(f"{lab.number:02d} {lab.slug}", lab.checks) if lab.looked_at else ())]
     return _troubles(f"{lab.number:02d} {lab.slug}", lab.checks)
 
 

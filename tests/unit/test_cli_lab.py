@@ -297,3 +297,15 @@ def test_the_text_says_status_expected_actual_and_hint_without_colour() -> None:
         "run: 3 lab(s) on one (v1.37.2), 1 PASS, 1 FAIL, 1 ERROR, 7 s",
     ):
         assert line in shown.splitlines()
+
+
+def test_what_was_seen_before_a_lab_broke_off_is_shown_with_the_reason() -> None:
+    seen = CheckResult("a", "It is so", Status.PASS)
+    untold = CheckResult("b", "It is good", Status.SKIP, actual="not looked at: the node died")
+
+    def shown(*checks: CheckResult) -> str:
+        lab = LabResult(21, "objects", "Objects", Status.ERROR, checks, "the node died")
+        return as_text(RunResult("one", "n", "v1.37.2", (lab,), 1.0), "prove").plain
+
+    assert "PASS  It is so" in shown(seen, untold)
+    assert "It is good" not in shown(untold), "it would only repeat the reason"
