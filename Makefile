@@ -21,7 +21,7 @@ labs: prepare ## prepare this machine, make and prove a cluster, run the labs on
 	$(LABCTL) ci $(CONFIG) --labs $(LABS) --keep always \
 	  --junit $(REPORTS)/labs.xml --html $(REPORTS)/labs.html --bundle $(REPORTS)/bundles
 
-test: check unit ## everything: check, unit, then real clusters (prepares this machine; about an hour, with a cold image build 20 minutes more)
+test: check unit ## everything: check, unit, then real clusters (prepares this machine; about an hour, with a cold image build 13 minutes more)
 	$(MAKE) cluster-test YES=1
 
 check: $(STAMP) $(BIN)/actionlint ## ruff, mypy, import contracts, workflow linters

@@ -94,6 +94,25 @@ def test_kind_s_load_balancer_goes_with_its_nodes_and_stays_with_foreign_ones(do
     assert teardown.sweep(docker, "c", owner=None) == set()
 
 
+def test_docker_may_take_its_time_to_remove_a_container(
+    docker: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `docker rm` that was cut short goes on in the daemon, which refuses a second one meanwhile."""
+    docker.cluster(SPEC)
+    real = docker.remove
+    tried = []
+
+    def slow(*names: str) -> None:
+        tried.append(names)
+        if len(tried) > 5:
+            real(*names)
+
+    monkeypatch.setattr(docker, "remove", slow)
+    monkeypatch.setattr(teardown, "REMOVE_SECONDS", 5.0)
+    teardown.down("c", Quiet(), docker=docker)
+    assert not docker.there
+
+
 def test_what_cannot_be_removed_is_listed(docker: Fleet) -> None:
     docker.cluster(SPEC)
     docker.stubborn = {"c-worker"}
