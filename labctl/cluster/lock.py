@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from labctl import files, paths
-from labctl.errors import Conflict, WriteFailed, shell_line
+from labctl.errors import Conflict, DeadlineExceeded, WriteFailed, shell_line
 from labctl.waiting import NotYet, until
 
+SAY_SECONDS = 1.0
 GLOBAL_SECONDS = 120.0
 """How long to wait for the global lock: another bring-up holds it until the docker network exists."""
 
@@ -78,12 +79,21 @@ def held(name: str) -> bool:
 
 
 def holder(name: str) -> str:
-    """Who holds a lock, for people: "process 12: labctl up c1"."""
-    try:
-        said = json.loads(_path(name).read_text("utf-8"))
-        return f"process {int(said['pid'])}: {said['command']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "its process is unknown"
+    """Who holds a lock, for people: "process 12: labctl up c1".
+
+    A process says so a moment after it has the lock, so an empty file is looked at again.
+    """
+
+    def look() -> str:
+        try:
+            said = json.loads(_path(name).read_text("utf-8"))
+            return f"process {int(said['pid'])}: {said['command']}"
+        except (OSError, ValueError, KeyError, TypeError) as unreadable:
+            raise NotYet(str(unreadable)) from unreadable
+
+    with contextlib.suppress(DeadlineExceeded):
+        return until(look, what="the holder of the lock says who it is", within=SAY_SECONDS, every=0.02)
+    return "its process is unknown"
 
 
 def command_line() -> str:

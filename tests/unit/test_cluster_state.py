@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,16 @@ def test_the_second_of_one_name_learns_at_once_who_is_first() -> None:
             pass
     finally:
         child.communicate()
+
+
+def test_a_holder_may_say_who_it_is_a_moment_after_it_has_the_lock(tmp_path: Path) -> None:
+    place = paths.state_root() / ".locks" / "c.lock"
+    files.write(place, "")
+    later = threading.Timer(0.2, files.write, (place, '{"pid": 12, "command": "labctl up c"}'))
+    later.start()
+    assert lock.holder("c") == "process 12: labctl up c"
+    later.join()
+    assert lock.holder("nobody") == "its process is unknown"
 
 
 def test_a_killed_holder_holds_nothing() -> None:
