@@ -99,8 +99,8 @@ class Console:
         if len(shown) > DETAIL_LINES:
             lines.append(f"  ... {len(shown) - DETAIL_LINES} line(s) above left out")
         lines += [f"  | {line}" for line in shown[-DETAIL_LINES:]]
-        if bundle := getattr(error, "bundle", ""):
-            lines.append(f"  what was seen is kept in {bundle}")
+        if error.bundle:
+            lines.append(f"  what was seen is kept in {error.bundle}")
         self._tell("\n".join(lines), style="red" if self.colour else None, first_only=True)
 
     # --- inside ---------------------------------------------------------------
@@ -244,5 +244,5 @@ def as_json(error: LabctlError) -> dict[str, Any]:
         "why": error.why,
         "next": error.next_step,
         "details": error.details,
-        **({"bundle": str(bundle)} if (bundle := getattr(error, "bundle", "")) else {}),
+        **({"bundle": error.bundle} if error.bundle else {}),
     }

@@ -367,7 +367,6 @@ class Bug(LabctlError):
         return cls(
             f"labctl failed{within} in a way it does not know: {type(error).__name__}",
             why=str(error) or "no message",
-            next_step="please report this, with the lines below",
             details="".join(traceback.format_exception(error)),
         )
 

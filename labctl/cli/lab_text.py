@@ -36,9 +36,8 @@ def _lab(lab: LabResult) -> Text:
         shown.append(f"   {lab.reason}\n")
     for left in lab.leftovers:
         shown.append(f"   left: {left}\n")
-    if lab.looked_at or not lab.reason:  # else the checks would only repeat the reason
-        for check in lab.checks:
-            shown.append_text(_check(check))
+    for check in lab.telling:
+        shown.append_text(_check(check))
     return shown
 
 

@@ -29,9 +29,9 @@ class Ruins:
     """What a run has made until it ended. ``mark`` is None before docker was touched.
 
     ``journal`` knows the step that ended it; ``begun`` says that it was written, so that it replaced the one
-    of a former cluster. ``kind`` is the program if it was used, ``in_kind`` whether it
-    was at work and containers may still appear, ``trace`` what was done and said, ``keep`` whether the user
-    wants the cluster kept as it is.
+    of a former cluster. ``kind`` is the program if it was used, ``in_kind`` whether it was at work and
+    containers may still appear, ``trace`` what was done and said, ``keep`` whether the user wants the cluster
+    kept as it is.
     """
 
     journal: Journal

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from pathlib import Path
 
 from labctl.cluster import (
@@ -38,9 +39,7 @@ from labctl.cluster.plan import Plan
 from labctl.cluster.proof import ProofResult
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
-from labctl.errors import (
-    InfrastructureError,
-)
+from labctl.errors import InfrastructureError
 from labctl.host import doctor
 from labctl.host.finding import Source
 from labctl.images import nodeimage, workloads
@@ -275,8 +274,7 @@ class BringUp:
         Before that the journal is that of a cluster that runs: one to look at again, or one to replace.
         """
         self.journal = self.journal.at(phase)
-        before = {"verify": [one for one, _ in VERIFY], "replace": ["doctor", "image"]}
-        if phase not in before.get(self.plan.action, []):
+        if phase not in UNCHANGED.get(self.plan.action, ()):
             journal.write(self.journal)
             self.begun = True
 
@@ -334,6 +332,12 @@ STEPS: tuple[tuple[str, Callable[[BringUp], None]], ...] = (
 
 VERIFY = STEPS[-2:]
 """What it does for one that runs and whose proof is not on record."""
+
+UNCHANGED = {
+    "verify": [phase for phase, _ in VERIFY],
+    "replace": [phase for phase, _ in takewhile(lambda step: step[0] != abandon.CLEAR, STEPS)],
+}
+"""By action, the phases in which the cluster that runs is still as it was."""
 
 
 def up(

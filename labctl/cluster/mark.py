@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from labctl.cluster.spec import ClusterSpec, from_json
+from labctl.tools import kind
 from labctl.tools.docker import Docker, Image
 
-KIND_CLUSTER = "io.x-k8s.kind.cluster"
+KIND_CLUSTER = kind.CLUSTER_LABEL
 KIND_ROLE = "io.x-k8s.kind.role"
 
 CLUSTER = "dev.labctl.cluster"

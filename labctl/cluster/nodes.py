@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from labctl import paths
 from labctl.cluster.kindconfig import MachineNeeds
+from labctl.cluster.kubeconfig import API_PORT
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import InfrastructureError
@@ -62,7 +63,7 @@ def read_back(docker: Docker, spec: ClusterSpec, wanted: MachineNeeds) -> None:
                     next_step="please report this with the version of kind (`labctl doctor`)",
                 )
     for described in docker.inspect(*spec.node_names()[: spec.control_planes]):
-        for bound in (described["NetworkSettings"]["Ports"] or {}).get("6443/tcp") or ():
+        for bound in (described["NetworkSettings"]["Ports"] or {}).get(API_PORT) or ():
             if bound["HostIp"] not in {"127.0.0.1", "::1"}:
                 raise InfrastructureError(
                     "the API server listens on other addresses than this machine's own",

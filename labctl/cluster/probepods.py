@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.cluster import explain
+from labctl.cluster.readiness import NEXT
 from labctl.cluster.running import RunningCluster
 from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, LabctlError
 from labctl.images.workloads import PROBE
@@ -97,7 +98,7 @@ def set_up(stage: Stage, progress: Progress) -> Iterator[None]:
                 hopeless=lambda why: InfrastructureError(
                     "the proof's pods do not start",
                     why=why,
-                    next_step="`labctl kubectl -- get pods -A` shows all pods",
+                    next_step=NEXT,
                 ),
             )
             step.result(f"{len(stage.peers)} pods")

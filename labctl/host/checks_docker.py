@@ -6,9 +6,10 @@ import os
 import re
 
 from labctl.errors import HostError, ToolUnfit
-from labctl.host.checkup import NODE_LABEL, Checkup
+from labctl.host.checkup import Checkup
 from labctl.host.finding import Answer, fail, ok, skip, warn
 from labctl.host.machine import CAP_SYS_RESOURCE
+from labctl.tools.kind import CLUSTER_LABEL
 
 OLDEST_DOCKER = (20, 10)
 """The first release with ``--cgroupns``, which kind gives to every node; labctl was proven on 20.10.24."""
@@ -109,9 +110,9 @@ def dead_nodes(checkup: Checkup) -> Answer:
     """No node container of a kind cluster was left behind by a stopped daemon."""
     if not checkup.docker_answers:
         return skip(NO_DOCKER)
-    dead = [one for one in checkup.containers if NODE_LABEL in one.labels and one.state != "running"]
+    dead = [one for one in checkup.containers if CLUSTER_LABEL in one.labels and one.state != "running"]
     if not dead:
         return ok("every node container runs")
-    clusters = sorted({one.labels[NODE_LABEL] for one in dead})
+    clusters = sorted({one.labels[CLUSTER_LABEL] for one in dead})
     named = ", ".join(f"{one.name} ({one.state})" for one in dead)
     return warn(f"not running: {named}", f"labctl status {clusters[0]}")

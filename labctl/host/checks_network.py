@@ -9,11 +9,10 @@ from labctl.errors import PortTaken
 from labctl.host.checkup import Checkup
 from labctl.host.finding import Answer, HostPort, fail, ok, skip, warn
 from labctl.host.machine import Listener
+from labctl.tools.kind import CLUSTER_LABEL
 
 Net = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-KIND_CLUSTER = "io.x-k8s.kind.cluster"
-"""The label that kind puts on every node: the cluster's name."""
 KIND_NETWORK = "kind"
 """The docker network on which kind puts every node of every cluster."""
 ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, not listened on
@@ -28,11 +27,12 @@ def ports(checkup: Checkup) -> Answer:
         return skip("sockets cannot be listed here")
     published = _published(checkup)
     listeners = checkup.machine.listeners()
-    freed = _published(checkup, of=checkup.needs.replaces) if checkup.needs.replaces else {}
+    leaving = _leaving(checkup)
     taken = [
         f"{port} by {owner}"
         for port in wanted
-        if (port.port, port.protocol) not in freed and (owner := _owner(checkup, port, listeners, published))
+        if leaving.isdisjoint(published.get((port.port, port.protocol), ()))
+        and (owner := _owner(checkup, port, listeners, published))
     ]
     if taken:
         return fail(
@@ -42,10 +42,13 @@ def ports(checkup: Checkup) -> Answer:
 
 
 def _owner(
-    checkup: Checkup, port: HostPort, listeners: Iterable[Listener], published: dict[tuple[int, str], str]
+    checkup: Checkup,
+    port: HostPort,
+    listeners: Iterable[Listener],
+    published: dict[tuple[int, str], list[str]],
 ) -> str:
-    if container := published.get((port.port, port.protocol)):
-        return f"container {container}"
+    if containers := published.get((port.port, port.protocol)):
+        return f"container {containers[-1]}"
     for one in listeners:
         same = (one.port, one.protocol) == (port.port, port.protocol)
         if same and (one.address == port.address or one.address in ANY or port.address in ANY):
@@ -53,22 +56,24 @@ def _owner(
     return ""
 
 
-def _published(checkup: Checkup, *, of: str = "") -> dict[tuple[int, str], str]:
-    """(port, protocol) -> container, also where docker forwards without a listening program.
+def _leaving(checkup: Checkup) -> set[str]:
+    """The containers of the cluster that is replaced: what they hold is free then."""
+    if not (checkup.needs.replaces and checkup.docker_answers):
+        return set()
+    return {one.name for one in checkup.containers if one.labels.get(CLUSTER_LABEL) == checkup.needs.replaces}
 
-    With ``of`` only the containers of the kind cluster of that name.
-    """
-    running = [
-        one.name
-        for one in (checkup.containers if checkup.docker_answers else ())
-        if one.state == "running" and of in {"", one.labels.get(KIND_CLUSTER)}
-    ]
-    found = {}
+
+def _published(checkup: Checkup) -> dict[tuple[int, str], list[str]]:
+    """(port, protocol) -> containers, also where docker forwards without a listening program."""
+    running = (
+        [one.name for one in checkup.containers if one.state == "running"] if checkup.docker_answers else []
+    )
+    found: dict[tuple[int, str], list[str]] = {}
     for row in checkup.docker.inspect(*running) if running else []:
         for inside, bindings in (row.get("NetworkSettings", {}).get("Ports") or {}).items():
             for binding in bindings or ():
                 key = (int(binding["HostPort"]), inside.partition("/")[2])
-                found[key] = str(row["Name"]).lstrip("/")
+                found.setdefault(key, []).append(str(row["Name"]).lstrip("/"))
     return found
 
 

@@ -10,9 +10,7 @@ from labctl.host import startprobe
 from labctl.host.finding import Needs
 from labctl.host.machine import Machine
 from labctl.tools.docker import Container, Docker, Network
-
-NODE_LABEL = "io.x-k8s.kind.cluster"
-"""kind's own label on node containers; its value is the name of the cluster."""
+from labctl.tools.kind import CLUSTER_LABEL
 
 
 class Checkup:
@@ -55,7 +53,7 @@ class Checkup:
     @property
     def node_runs(self) -> bool:
         """Whether a node of some kind cluster runs: then no more proof is needed that one can."""
-        return any(NODE_LABEL in one.labels and one.state == "running" for one in self.containers)
+        return any(CLUSTER_LABEL in one.labels and one.state == "running" for one in self.containers)
 
     @cached_property
     def start_error(self) -> LabctlError | None:

@@ -53,9 +53,10 @@ class LabResult:
     leftovers: tuple[str, ...] = ()
 
     @property
-    def looked_at(self) -> bool:
-        """Whether a check says more than the reason for the whole lab."""
-        return any(check.status is not Status.SKIP for check in self.checks)
+    def telling(self) -> tuple[CheckResult, ...]:
+        """The checks, unless all of them would only repeat the reason for the whole lab."""
+        repeats = self.reason and all(check.status is Status.SKIP for check in self.checks)
+        return () if repeats else self.checks
 
 
 @dataclass(frozen=True)

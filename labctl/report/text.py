@@ -79,10 +79,9 @@ def _phases(report: RunReport) -> Table:
 
 
 def _lab_troubles(lab: LabResult) -> list[RenderableType]:
-    if lab.reason:
-        shown = Text(f"{lab.number:02d} {lab.slug}: {lab.status}: {lab.reason}", style=STYLES[lab.status])
-        return [shown, *(_troubles(f"{lab.number:02d} {lab.slug}", lab.checks) if lab.looked_at else ())]
-    return _troubles(f"{lab.number:02d} {lab.slug}", lab.checks)
+    where = f"{lab.number:02d} {lab.slug}"
+    whole = [Text(f"{where}: {lab.status}: {lab.reason}", style=STYLES[lab.status])] if lab.reason else []
+    return [*whole, *_troubles(where, lab.telling)]
 
 
 def _troubles(where: str, checks: Iterable[CheckResult]) -> list[RenderableType]:

@@ -22,6 +22,9 @@ from labctl.process import Completed
 VERSION = "0.33.0"
 """The release that labctl is written for; the node image takes its node files from the same one."""
 
+CLUSTER_LABEL = "io.x-k8s.kind.cluster"
+"""kind's label on the container of every node: the cluster's name."""
+
 ANSWER_SECONDS = 30.0
 DELETE_SECONDS = 120.0
 EXPORT_SECONDS = 180.0

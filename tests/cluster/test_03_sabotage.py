@@ -98,7 +98,7 @@ def test_a_made_up_load_balancer_status(labctl: Labctl, cluster: str, kind_clust
 
 
 def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
-    labctl: Labctl, docker: Docker, cluster: str, tmp_path: Path
+    docker: Docker, cluster: str, kind_cluster: KindCluster, tmp_path: Path
 ) -> None:
     """F29: what an experiment took away is put back, and what is left of the lab is deleted or named."""
     said = tmp_path / "said"
@@ -114,7 +114,7 @@ def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
             child.terminate()
             child.wait(timeout=60)
     assert {one.state for one in docker.containers({KIND_CLUSTER: cluster})} == {"running"}
-    there = [one["metadata"]["name"] for one in get_namespaces(labctl, cluster)]
+    there = [one["metadata"]["name"] for one in get(kind_cluster, "namespaces")["items"]]
     [error] = [line for line in said.read_text().splitlines() if line.startswith("error: ")]
     assert "interrupted in lab" in error
     assert "lab14" not in there or "namespace lab14" in error
@@ -128,11 +128,6 @@ def test_the_cluster_is_whole_again(labctl: Labctl, cluster: str, lab: str) -> N
 def frozen(docker: Docker, cluster: str) -> None:
     if "paused" not in {one.state for one in docker.containers({KIND_CLUSTER: cluster})}:
         raise waiting.NotYet("every node runs")
-
-
-def get_namespaces(labctl: Labctl, cluster: str) -> list[Any]:
-    found = labctl("kubectl", "--name", cluster, "--", "get", "namespaces", "--output=json").stdout
-    return list(json.loads(found)["items"])
 
 
 def apply(cluster: str, document: str) -> None:

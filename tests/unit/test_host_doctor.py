@@ -372,7 +372,6 @@ def test_the_ports_of_a_cluster_that_is_replaced_are_free_and_no_others(
         for name, port in (("old", "8080"), ("other", "8081"))
     ]
     fakes.on("docker", "container inspect old-plane other-plane", stdout=both)
-    fakes.on("docker", "container inspect old-plane", stdout=both[:1])
     ready(fakes)
 
     def finding(port: int, replaces: str) -> Finding:
