@@ -9,17 +9,18 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from labctl.cluster import bringup, bundle, mark, needs, proof, running, teardown
-from labctl.cluster.bringup import Options
+from labctl.cluster import bundle, mark, proof, running, teardown
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import bringup, needs
+from labctl.cluster.up.bringup import Options
 from labctl.errors import LabctlError
 from labctl.host import doctor
 from labctl.kube import connect
-from labctl.lab.loader import LabFile
+from labctl.lab.engine.loader import LabFile
+from labctl.lab.engine.suite import Suite
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
-from labctl.lab.suite import Suite
 from labctl.network import registry
 from labctl.progress import Progress
 from labctl.tools.docker import Docker

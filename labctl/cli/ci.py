@@ -13,7 +13,7 @@ from labctl.errors import WriteFailed
 
 if TYPE_CHECKING:
     from labctl.cluster.spec import ClusterSpec
-    from labctl.lab.loader import LabFile
+    from labctl.lab.engine.loader import LabFile
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -92,7 +92,7 @@ def ci(
     from labctl.ci.run import Run
     from labctl.ci.stages import RealStages
     from labctl.cluster import bundle
-    from labctl.cluster.bringup import Options
+    from labctl.cluster.up.bringup import Options
     from labctl.report import data, text
     from labctl.report.files import Files
 
@@ -126,8 +126,8 @@ def _spec(config: str, name: str | None) -> ClusterSpec:
 
 def _labs(words: tuple[str, ...], folder: Path | None) -> tuple[LabFile, ...]:
     """The labs that the words name. They are loaded once here, so that a bad file is found before the work."""
-    from labctl.lab import loader
-    from labctl.lab.suite import load_all
+    from labctl.lab.engine import loader
+    from labctl.lab.engine.suite import load_all
 
     if words == ("none",):
         return ()

@@ -17,10 +17,10 @@ from labctl.errors import CleanupIncomplete, Conflict, LabctlError, UsageError
 from labctl.host.finding import Source
 
 if TYPE_CHECKING:
-    from labctl.cluster.bringup import Up
     from labctl.cluster.running import Node, RunningCluster
     from labctl.cluster.spec import ClusterSpec
     from labctl.cluster.status import Listed, Status
+    from labctl.cluster.up.bringup import Up
 
 DEFAULT = "three-nodes"
 
@@ -68,8 +68,8 @@ def up(
     CONFIG is a cluster file (with a slash or the ending .yaml) or the name of one that ships with labctl:
     three-nodes (the default), single, two-nodes, no-cni, no-load-balancer, host-port. Options win over the file.
     """
-    from labctl.cluster.bringup import Options
-    from labctl.cluster.bringup import up as bring_up
+    from labctl.cluster.up.bringup import Options
+    from labctl.cluster.up.bringup import up as bring_up
 
     spec = read_spec(config, allow_raw=allow_raw_kind, **flags)
     options = Options(
@@ -86,7 +86,7 @@ def up(
 
 def read_spec(config: str | None, *, allow_raw: bool = False, **flags: Any) -> ClusterSpec:
     """The spec of a cluster file with the command line's options over it. Raises `ConfigError`, `UsageError`."""
-    from labctl.cluster import specfile
+    from labctl.cluster.file import specfile
     from labctl.cluster.spec import complaints
 
     spec = specfile.load(specfile.locate(config or DEFAULT), allow_raw=allow_raw)

@@ -34,7 +34,7 @@ def render(console: Console, file: str, allow_raw_kind: bool) -> None:
 
     FILE is a path, or the name of a cluster file that ships with labctl.
     """
-    from labctl.cluster import kindconfig
+    from labctl.cluster.up import kindconfig
 
     spec = read_spec(file, allow_raw=allow_raw_kind)
     console.data(kindconfig.config(spec), lambda: kindconfig.render(spec))
@@ -66,6 +66,6 @@ def validate(console: Console, files: Sequence[str], allow_raw_kind: bool) -> No
 @click.pass_obj
 def schema(console: Console) -> None:
     """Print the JSON Schema of a cluster file, for an editor."""
-    from labctl.cluster import specfile
+    from labctl.cluster.file import specfile
 
     console.raw(json.dumps(specfile.schema(), indent=2))

@@ -1,6 +1,6 @@
 """`labctl lab`: list, show, run, verify, reset and prove labs.
 
-It turns words into lab files and a cluster, calls labctl.lab.suite and renders. Listing and showing
+It turns words into lab files and a cluster, calls labctl.lab.engine.suite and renders. Listing and showing
 read files only, so they import nothing of Kubernetes.
 """
 
@@ -15,11 +15,11 @@ import click
 from labctl.cli.options import output_option
 from labctl.console import Console
 from labctl.errors import ConfigError, UsageError
-from labctl.lab import loader
-from labctl.lab.loader import LabFile
+from labctl.lab.engine import loader
+from labctl.lab.engine.loader import LabFile
 
 if TYPE_CHECKING:
-    from labctl.lab.suite import Suite, Verb
+    from labctl.lab.engine.suite import Suite, Verb
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -156,7 +156,7 @@ def _suite(
     files = loader.select(loader.discover(loader.find_folder(folder)), words, everything=everything)
 
     from labctl.cluster import running
-    from labctl.lab.suite import Suite
+    from labctl.lab.engine.suite import Suite
     from labctl.tools.docker import Docker
 
     if kubeconfig:

@@ -2,7 +2,7 @@
 
 The truth is asked each time: docker's containers with their labels, and nothing that labctl
 wrote down. What is found can be read by everything above (labs, reports, commands); making and
-deleting is labctl.cluster.bringup's and labctl.cluster.teardown's.
+deleting is labctl.cluster.up.bringup's and labctl.cluster.teardown's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a cluster is asked to be.
 
 One frozen object for all that `labctl up` is told, whether by a file or by flags. It knows
-neither YAML nor docker: reading a file is labctl.cluster.specfile's work, and what of this runs
+neither YAML nor docker: reading a file is labctl.cluster.file.specfile's work, and what of this runs
 already is labctl.cluster.running's.
 """
 

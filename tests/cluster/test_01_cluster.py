@@ -14,8 +14,8 @@ import pytest
 from pytest_kind import KindCluster
 
 from labctl import process
-from labctl.cluster import kindconfig, needs
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import kindconfig, needs
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
 

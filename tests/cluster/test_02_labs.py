@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from junitparser import JUnitXml
 
-from labctl.lab import loader
-from labctl.lab.loader import LabFile
+from labctl.lab.engine import loader
+from labctl.lab.engine.loader import LabFile
 
 from .conftest import CONFIG, Labctl
 

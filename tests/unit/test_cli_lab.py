@@ -13,9 +13,9 @@ from labctl import paths
 from labctl.cli.lab_text import run as as_text
 from labctl.cli.main import main
 from labctl.errors import CleanupIncomplete, Conflict, NodeDown, WriteFailed
-from labctl.lab import namespaces as namespaces_module
-from labctl.lab import suite as suite_module
-from labctl.lab.lock import only_one
+from labctl.lab.engine import namespaces as namespaces_module
+from labctl.lab.engine import suite as suite_module
+from labctl.lab.engine.lock import only_one
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.waiting import pause
 from tests.unit.fakes.apiserver import FakeKube, running
@@ -66,7 +66,7 @@ def kube(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKube:
         "labctl.cluster.running.find", lambda name=None, docker=None: running(containers=False)
     )
     monkeypatch.setattr(suite_module, "require_nodes", lambda *_, **__: None)
-    monkeypatch.setattr("labctl.lab.guard.require_nodes", lambda *_, **__: None)
+    monkeypatch.setattr("labctl.lab.engine.guard.require_nodes", lambda *_, **__: None)
     monkeypatch.setattr(suite_module, "connect", lambda *_: kube)
     monkeypatch.setattr("labctl.waiting.pause", lambda seconds: pause(min(seconds, 0.005)))
     monkeypatch.setattr("labctl.paths.state_root", lambda: tmp_path / "state")
@@ -236,7 +236,7 @@ def test_an_interrupted_lab_is_removed(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labctl.lab.runner.Runner.observe", interrupt)
+    monkeypatch.setattr("labctl.lab.engine.runner.Runner.observe", interrupt)
     assert labctl("run", "21") == 130
     assert "interrupted in lab 21-objects; all that it made is removed" in capsys.readouterr().err
     assert kube.names("namespace") == {"kube-system"}
@@ -249,7 +249,7 @@ def test_an_interrupted_lab_that_cannot_be_removed_is_listed(
         raise KeyboardInterrupt
 
     kube.finalizers.add("lab21")
-    monkeypatch.setattr("labctl.lab.runner.Runner.observe", interrupt)
+    monkeypatch.setattr("labctl.lab.engine.runner.Runner.observe", interrupt)
     monkeypatch.setattr(suite_module, "INTERRUPTED_SECONDS", 0.02)
     assert labctl("run", "21") == 130
     said = capsys.readouterr().err

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from labctl import files, paths
-from labctl.cluster import bringup, bundle, journal, lock, mark, nodes, readiness, teardown
-from labctl.cluster.bringup import STEPS, Options
+from labctl.cluster import bundle, journal, lock, mark, readiness, teardown
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import bringup, nodes
+from labctl.cluster.up.bringup import STEPS, Options
 from labctl.errors import (
     CleanupIncomplete,
     CommandFailed,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from labctl.cluster import kindconfig, shared
+from labctl.cluster import shared
 from labctl.cluster.mark import CLUSTER, OWNER, Mark
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import kindconfig
 from labctl.tools.docker import Docker
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from labctl import paths
-from labctl.cluster import journal, plan, teardown
+from labctl.cluster import journal, teardown
 from labctl.cluster.journal import Journal
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import plan
 from labctl.errors import CleanupIncomplete, Conflict, NodeDown
 from labctl.progress import Quiet
 from tests.unit.fakes.fleet import Fleet

@@ -6,8 +6,8 @@ import pytest
 
 from labctl import paths
 from labctl.errors import ConfigError, UsageError
-from labctl.lab import loader
-from labctl.lab.suite import load_all
+from labctl.lab.engine import loader
+from labctl.lab.engine.suite import load_all
 
 GOOD = '''"""Volumes: what outlives a pod.
 

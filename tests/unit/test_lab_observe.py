@@ -12,8 +12,8 @@ from kubernetes.client.exceptions import ApiException
 from labctl.errors import ApiRefused, ApiUnreachable, CommandFailed, NodeDown, ProbeDidNotRun
 from labctl.lab import Cluster
 from labctl.lab.api import Check, CheckFailed, expect
+from labctl.lab.engine.observe import Outcome, look_once, settle
 from labctl.lab.labels import NONCE
-from labctl.lab.observe import Outcome, look_once, settle
 from labctl.waiting import Hopeless, pause
 from tests.unit.fakes.apiserver import FakeKube, missing, running
 

@@ -11,10 +11,10 @@ from kubernetes.client import V1ConfigMap, V1ObjectMeta
 
 from labctl.errors import ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, Unmet, expect, holds
-from labctl.lab import namespaces as namespaces_module
-from labctl.lab import prover as prover_module
-from labctl.lab.loader import LabFile
-from labctl.lab.prover import prove
+from labctl.lab.engine import namespaces as namespaces_module
+from labctl.lab.engine import prover as prover_module
+from labctl.lab.engine.loader import LabFile
+from labctl.lab.engine.prover import prove
 from labctl.lab.results import LabResult, Status
 from labctl.waiting import pause
 from tests.unit.fakes.apiserver import FakeKube

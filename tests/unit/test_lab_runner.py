@@ -17,11 +17,11 @@ from kubernetes.client import (
 from labctl.cluster.running import RunningCluster
 from labctl.errors import CleanupIncomplete, Conflict, ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, expect, holds, ready
-from labctl.lab import namespaces as namespaces_module
+from labctl.lab.engine import namespaces as namespaces_module
+from labctl.lab.engine.loader import LabFile
+from labctl.lab.engine.runner import Runner
 from labctl.lab.labels import LAB, NONCE
-from labctl.lab.loader import LabFile
 from labctl.lab.results import CheckResult, LabResult, Status
-from labctl.lab.runner import Runner
 from labctl.waiting import Hopeless, pause
 from tests.unit.fakes.apiserver import FakeKube, Listener, node, running
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl.lab import loader
 from labctl.lab.api import Check, Lab
-from labctl.lab.loader import LabFile
+from labctl.lab.engine import loader
+from labctl.lab.engine.loader import LabFile
 
 FOLDER = Path(__file__).resolve().parents[2] / "labs"
 FILES = loader.discover(FOLDER)

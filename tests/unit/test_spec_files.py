@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.cluster import kindconfig, specfile, yamlfile
+from labctl.cluster.file import specfile, yamlfile
 from labctl.cluster.spec import ClusterSpec, complaints, from_json
+from labctl.cluster.up import kindconfig
 from labctl.errors import ConfigError, ConfigProblem, UsageError
 
 HEAD = "apiVersion: labctl.dev/v1\nkind: Cluster\n"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from labctl import paths
-from labctl.cluster.kindconfig import MachineNeeds
 from labctl.cluster.kubeconfig import API_PORT
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up.kindconfig import MachineNeeds
 from labctl.errors import InfrastructureError
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind, Stage

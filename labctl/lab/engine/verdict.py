@@ -9,9 +9,9 @@ import time
 
 from labctl.errors import LabctlError
 from labctl.lab.api import Check, Holds, Lab
+from labctl.lab.engine.loader import LabFile, where
+from labctl.lab.engine.observe import Outcome, Seen
 from labctl.lab.handle import Cluster
-from labctl.lab.loader import LabFile, where
-from labctl.lab.observe import Outcome, Seen
 from labctl.lab.results import CheckResult, Status
 
 STATUS = {

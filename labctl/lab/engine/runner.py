@@ -1,7 +1,7 @@
 """Runs labs: reset, namespaces, steps, checks, results.
 
 The order of `Runner.run` is what a lab may rely on. What a look at the cluster is worth is decided in
-labctl.lab.observe and what a result says in labctl.lab.verdict; nothing is printed here.
+labctl.lab.engine.observe and what a result says in labctl.lab.engine.verdict; nothing is printed here.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from labctl.errors import (
     LabctlError,
 )
 from labctl.kube import Kube
-from labctl.lab import namespaces, verdict
 from labctl.lab.api import Check, Condition, Holds, Lab, Step, Trial, Unmet
 from labctl.lab.calls import STEP_PATIENCE_SECONDS
-from labctl.lab.guard import Guard
+from labctl.lab.engine import namespaces, verdict
+from labctl.lab.engine.guard import Guard
+from labctl.lab.engine.loader import LabFile
+from labctl.lab.engine.namespaces import Owned
+from labctl.lab.engine.needs import unmet
+from labctl.lab.engine.observe import Outcome, Seen, look_once, settle
+from labctl.lab.engine.verdict import StepFailed
 from labctl.lab.handle import NOT_FOUND, Cluster
 from labctl.lab.labels import NONCE, RUN, new_nonce
-from labctl.lab.loader import LabFile
-from labctl.lab.namespaces import Owned
-from labctl.lab.needs import unmet
-from labctl.lab.observe import Outcome, Seen, look_once, settle
 from labctl.lab.results import CheckResult, LabResult, Status, overall
-from labctl.lab.verdict import StepFailed
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.waiting import Hopeless, NotYet, until

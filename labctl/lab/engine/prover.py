@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from labctl.errors import DeadlineExceeded
-from labctl.lab import verdict
 from labctl.lab.api import Check, Lab, Sabotage, Trial
 from labctl.lab.calls import STEP_PATIENCE_SECONDS
+from labctl.lab.engine import verdict
+from labctl.lab.engine.loader import LabFile
+from labctl.lab.engine.observe import Outcome, Seen, look_once, settle
+from labctl.lab.engine.runner import Runner
 from labctl.lab.handle import Cluster
-from labctl.lab.loader import LabFile
-from labctl.lab.observe import Outcome, Seen, look_once, settle
 from labctl.lab.results import CheckResult, LabResult, Status
-from labctl.lab.runner import Runner
 from labctl.waiting import NotYet, until
 
 TURN_SECONDS = 60.0

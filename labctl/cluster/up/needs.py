@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from labctl.cluster import kindconfig
-from labctl.cluster.kindconfig import MachineNeeds
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import kindconfig
+from labctl.cluster.up.kindconfig import MachineNeeds
 from labctl.host.finding import HostPort, Needs, Source
 from labctl.host.machine import CAP_SYS_RESOURCE, Machine
 from labctl.images.lock import load as image_lock

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from labctl import paths
-from labctl.cluster import kindblock, yamlfile
+from labctl.cluster.file import kindblock, yamlfile
+from labctl.cluster.file.yamlfile import Entries, Place, Scalar, Tree, plain
 from labctl.cluster.spec import (
     CNIS,
     CONTROL_PLANES,
@@ -24,7 +25,6 @@ from labctl.cluster.spec import (
     ClusterSpec,
     complaints,
 )
-from labctl.cluster.yamlfile import Entries, Place, Scalar, Tree, plain
 from labctl.errors import ConfigError, ConfigProblem, UsageError
 
 API_VERSION = "labctl.dev/v1"

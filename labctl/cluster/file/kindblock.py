@@ -3,7 +3,7 @@
 labctl owns some of kind's settings (the nodes' number, the default CNI, the address of the API
 server), and some let a file reach into the machine (mounts, patches): those are for files that
 the user vouches for with ``--allow-raw-kind``. This module judges; merging is
-labctl.cluster.kindconfig's.
+labctl.cluster.up.kindconfig's.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from labctl.cluster.file.yamlfile import Entries, Items, Place, Scalar, Tree, plain
 from labctl.cluster.spec import POD_SUBNET, SERVICE_SUBNET
-from labctl.cluster.yamlfile import Entries, Items, Place, Scalar, Tree, plain
 
 Add = Callable[[Place, str, str, str], None]
 

@@ -16,29 +16,16 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 
-from labctl.cluster import (
-    abandon,
-    journal,
-    kindconfig,
-    lock,
-    mark,
-    needs,
-    nodes,
-    plan,
-    proof,
-    readiness,
-    running,
-    shared,
-    teardown,
-)
-from labctl.cluster.abandon import Ruins
-from labctl.cluster.background import Background
+from labctl.cluster import journal, lock, mark, proof, readiness, running, shared, teardown
 from labctl.cluster.journal import Journal
 from labctl.cluster.mark import Mark
-from labctl.cluster.plan import Plan
 from labctl.cluster.proof import ProofResult
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import abandon, kindconfig, needs, nodes, plan
+from labctl.cluster.up.abandon import Ruins
+from labctl.cluster.up.background import Background
+from labctl.cluster.up.plan import Plan
 from labctl.errors import InfrastructureError
 from labctl.host import doctor
 from labctl.host.finding import Source

@@ -16,14 +16,14 @@ from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem, LabctlError
 from labctl.images import workloads
 from labctl.kube import Kube, connect
-from labctl.lab import namespaces
 from labctl.lab.api import Lab
+from labctl.lab.engine import namespaces
+from labctl.lab.engine.loader import LabFile, load
+from labctl.lab.engine.lock import only_one
+from labctl.lab.engine.prover import prove
+from labctl.lab.engine.runner import Runner, owned
 from labctl.lab.labels import new_nonce
-from labctl.lab.loader import LabFile, load
-from labctl.lab.lock import only_one
-from labctl.lab.prover import prove
 from labctl.lab.results import LabResult, RunResult
-from labctl.lab.runner import Runner, owned
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 
