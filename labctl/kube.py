@@ -45,6 +45,8 @@ RETRY_AFTER_MOST_SECONDS = 5.0
 
 _HANDSHAKE = re.compile(r"Handshake status (\d{3}) ([A-Za-z ]*)")
 
+NOT_FOUND = 404
+
 ERROR_CHANNEL = 3
 """The websocket channel on which an exec reports how it ended."""
 
@@ -141,11 +143,25 @@ class Kube:
             return raw_get(self._proxy, target, query=query, timeout=timeout)
 
     def raw_get(
-        self, path: str, *, query: Mapping[str, str | int] | None = None, timeout: float = 20.0
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        timeout: float = 20.0,
+        accept: str = "",
     ) -> str:
-        """The body of ``GET path`` on the API server itself (``/readyz?verbose``)."""
+        """The body of ``GET path`` on the API server itself (``/readyz?verbose``), in the format ``accept``."""
         with translated(f"GET {path}"):
-            return raw_get(self._api, path, query=query, timeout=timeout)
+            return raw_get(self._api, path, query=query, timeout=timeout, accept=accept)
+
+    def raw_delete(self, path: str) -> None:
+        """``DELETE path`` on the API server, dependents in the background; an absent object is no error."""
+        with translated(f"DELETE {path}"):
+            try:
+                raw(self._api, "DELETE", f"{path}?propagationPolicy=Background", timeout=CALL_SECONDS[1])
+            except ApiException as refused:
+                if refused.status != NOT_FOUND:
+                    raise
 
     def exec(
         self,
@@ -260,16 +276,25 @@ def translated(doing: str = "") -> Iterator[None]:
 
 
 def raw_get(
-    api: client.ApiClient, path: str, *, query: Mapping[str, str | int] | None, timeout: float
+    api: client.ApiClient,
+    path: str,
+    *,
+    query: Mapping[str, str | int] | None,
+    timeout: float,
+    accept: str = "",
 ) -> str:
     """The decoded body of a GET through ``api``; raises the client's own exceptions."""
     from urllib.parse import urlencode
 
-    asked = f"{path}?{urlencode(query)}" if query else path
+    return raw(api, "GET", f"{path}?{urlencode(query)}" if query else path, timeout=timeout, accept=accept)
+
+
+def raw(api: client.ApiClient, method: str, path: str, *, timeout: float, accept: str = "") -> str:
+    """The decoded body of a request without one through ``api``; raises the client's own exceptions."""
     answer = api.rest_client.pool_manager.request(
-        "GET",
-        f"{api.configuration.host}{asked}",
-        headers=_authorization(api),
+        method,
+        f"{api.configuration.host}{path}",
+        headers={**_authorization(api), **({"Accept": accept} if accept else {})},
         timeout=urllib3.Timeout(connect=CALL_SECONDS[0], read=timeout),
         retries=api.configuration.retries,
     )

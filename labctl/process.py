@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from labctl import waiting
 from labctl.errors import CommandFailed, CommandTimedOut, Interrupted, ToolMissing
 
 GRACE_SECONDS = 5.0
@@ -71,7 +72,7 @@ def run(
     `CommandTimedOut` after ``timeout`` seconds, and with ``check`` `CommandFailed` on a
     non-zero exit code. On KeyboardInterrupt or any other exception the program is ended first.
     An interrupt reaches the main thread only: other threads pass ``cancel``, and when it is set
-    the program is ended and `Interrupted` raised.
+    the program is ended and `Interrupted` raised; inside `labctl.waiting.cancellable` it is `Cancelled`.
     """
     started = time.monotonic()
     out: list[str] = []
@@ -185,7 +186,8 @@ def _missing(argv: Sequence[str]) -> ToolMissing:
 
 
 def _wait(child: subprocess.Popen[bytes], timeout: float, cancel: threading.Event | None) -> None:
-    if cancel is None:
+    ours = cancel or waiting.cancel_event()
+    if ours is None:
         child.wait(timeout=timeout)
         return
     end_of_time = time.monotonic() + timeout
@@ -195,8 +197,8 @@ def _wait(child: subprocess.Popen[bytes], timeout: float, cancel: threading.Even
             child.wait(timeout=max(0.0, min(CANCEL_SECONDS, left)))
             return
         except subprocess.TimeoutExpired:
-            if cancel.is_set():
-                raise Interrupted from None
+            if ours.is_set():
+                raise (Interrupted if cancel is not None else waiting.Cancelled) from None
             if left <= 0:
                 raise
 

@@ -3,13 +3,18 @@
 A wait is a probe, a deadline and the last observation. It never ends silently: either the
 probe returned a value, or `DeadlineExceeded` says what was last seen. The clock is
 monotonic, so that a changed wall clock neither ends nor prolongs a wait.
+
+An interrupt of the user's reaches the main thread only. Work in another thread runs inside `cancellable`,
+and every wait in it ends with `Cancelled` when the event is set.
 """
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from labctl.errors import DeadlineExceeded, LabctlError
@@ -26,6 +31,65 @@ class NotYet(Exception):
 
 class Hopeless(Exception):
     """Raised by a probe: the condition can no longer come true; the text says why."""
+
+
+class Cancelled(BaseException):
+    """The work of this thread is not wanted any more: what KeyboardInterrupt is to the main thread."""
+
+
+class Shield:
+    """Says to whoever wants to end a thread that it puts something back now; ``raised`` counts such blocks."""
+
+    def __init__(self) -> None:
+        self.raised = 0
+
+
+_cancel: contextvars.ContextVar[threading.Event | None] = contextvars.ContextVar("cancel", default=None)
+_shield: contextvars.ContextVar[Shield | None] = contextvars.ContextVar("shield", default=None)
+
+
+@contextmanager
+def cancellable(event: threading.Event | None) -> Iterator[None]:
+    """Waits in this block end with `Cancelled` once ``event`` is set; with None nothing ends them.
+
+    A thread that the block starts takes part where it is started through a copy of the context.
+    """
+    former = _cancel.set(event)
+    try:
+        yield
+    finally:
+        _cancel.reset(former)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """A block that puts back what was taken away: no cancellation and no deadline of a caller cuts it short."""
+    shield = _shield.get()
+    if shield is not None:
+        shield.raised += 1
+    try:
+        with cancellable(None):
+            yield
+    finally:
+        if shield is not None:
+            shield.raised -= 1
+
+
+def shielded_by(shield: Shield) -> None:
+    """Let every `undisturbed` block of this thread be told by ``shield``."""
+    _shield.set(shield)
+
+
+def cancel_event() -> threading.Event | None:
+    """The event that ends the waits of this thread, or None."""
+    return _cancel.get()
+
+
+def refuse_cancelled() -> None:
+    """Raise `Cancelled` if the work of this thread is not wanted any more."""
+    event = _cancel.get()
+    if event is not None and event.is_set():
+        raise Cancelled
 
 
 def until(
@@ -47,6 +111,7 @@ def until(
     started = time.monotonic()
     last = ""
     while True:
+        refuse_cancelled()
         try:
             return probe()
         except NotYet as seen:
@@ -69,8 +134,10 @@ def until(
 
 
 def pause(seconds: float) -> None:
-    """Let ``seconds`` pass; a signal handler that raises ends it at once."""
-    threading.Event().wait(seconds)
+    """Let ``seconds`` pass; a signal handler that raises ends it at once, and so does `Cancelled`."""
+    event = _cancel.get()
+    if (event or threading.Event()).wait(seconds) and event is not None:
+        raise Cancelled
 
 
 def bounded(call: Callable[[], T], *, what: str, within: float) -> T:

@@ -13,7 +13,7 @@ from itertools import permutations
 
 from labctl.lab import Cluster, Lab, expect, probe_container, probe_pod, ready
 
-lab = Lab(term="파드", namespace="lab09", needs=["workers=2"])
+lab = Lab(term="파드", needs=["workers=2"])
 
 PODS = ("anna", "bert", "carl")
 HELPER_PORT = 9090
@@ -24,7 +24,7 @@ def create(k8s: Cluster, name: str, node: str, *, helper: bool = False) -> None:
     if helper:
         containers.append(probe_container("helper", port=HELPER_PORT))
     pod = probe_pod(name, node=node, containers=containers)
-    k8s.core.create_namespaced_pod(namespace=lab.namespace, body=pod)
+    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=pod)
 
 
 @lab.step("Create anna (two containers) and bert on one node, carl on another")
@@ -147,7 +147,7 @@ def rewrite_sender(k8s: Cluster) -> None:
 
 
 def replace(k8s: Cluster, name: str, node: str, *, helper: bool = False) -> None:
-    k8s.core.delete_namespaced_pod(name=name, namespace=lab.namespace, grace_period_seconds=0)
+    k8s.core.delete_namespaced_pod(name=name, namespace=k8s.namespace, grace_period_seconds=0)
     create(k8s, name, node, helper=helper)
 
 

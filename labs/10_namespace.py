@@ -30,9 +30,9 @@ from kubernetes.client.exceptions import ApiException
 
 from labctl.lab import Cluster, Lab, advice, expect, probe_pod, ready
 
-BLUE, GREEN, DOOMED = "lab10-blue", "lab10-green", "lab10-doomed"
+BLUE, GREEN, DOOMED = "blue", "green", "doomed"
 ROOMS = (BLUE, GREEN)
-lab = Lab(term="네임스페이스", owns_namespaces=(BLUE, GREEN, DOOMED))
+lab = Lab(term="네임스페이스", namespaces=(BLUE, GREEN, DOOMED))
 
 READER = "reader"
 
@@ -55,28 +55,28 @@ def web_service() -> V1Service:
 def furnish(k8s: Cluster) -> None:
     for room in (BLUE, GREEN, DOOMED):
         greeting = V1ConfigMap(metadata=V1ObjectMeta(name="greeting"), data={"text": f"{room} {k8s.nonce}"})
-        k8s.core.create_namespaced_config_map(namespace=room, body=greeting)
-        k8s.core.create_namespaced_pod(namespace=room, body=web_pod(k8s, room))
-        k8s.core.create_namespaced_service(namespace=room, body=web_service())
+        k8s.core.create_namespaced_config_map(namespace=k8s.namespaces[room], body=greeting)
+        k8s.core.create_namespaced_pod(namespace=k8s.namespaces[room], body=web_pod(k8s, room))
+        k8s.core.create_namespaced_service(namespace=k8s.namespaces[room], body=web_service())
 
 
 @lab.step("Allow one account to read ConfigMaps, in blue only")
 def allow_reader(k8s: Cluster) -> None:
     account = V1ServiceAccount(metadata=V1ObjectMeta(name=READER))
-    k8s.core.create_namespaced_service_account(namespace=BLUE, body=account)
+    k8s.core.create_namespaced_service_account(namespace=k8s.namespaces[BLUE], body=account)
     allow(k8s, BLUE)
 
 
 def allow(k8s: Cluster, room: str) -> None:
     rule = V1PolicyRule(api_groups=[""], resources=["configmaps"], verbs=["get", "list"])
     role = V1Role(metadata=V1ObjectMeta(name=READER), rules=[rule])
-    k8s.rbac.create_namespaced_role(namespace=room, body=role)
+    k8s.rbac.create_namespaced_role(namespace=k8s.namespaces[room], body=role)
     binding = V1RoleBinding(
         metadata=V1ObjectMeta(name=READER),
         role_ref=V1RoleRef(api_group="rbac.authorization.k8s.io", kind="Role", name=READER),
-        subjects=[RbacV1Subject(kind="ServiceAccount", name=READER, namespace=BLUE)],
+        subjects=[RbacV1Subject(kind="ServiceAccount", name=READER, namespace=k8s.namespaces[BLUE])],
     )
-    k8s.rbac.create_namespaced_role_binding(namespace=room, body=binding)
+    k8s.rbac.create_namespaced_role_binding(namespace=k8s.namespaces[room], body=binding)
 
 
 @lab.step("Limit blue to the one Service it has")
@@ -84,20 +84,22 @@ def limit_blue(k8s: Cluster) -> None:
     quota = V1ResourceQuota(
         metadata=V1ObjectMeta(name="one-service"), spec=V1ResourceQuotaSpec(hard={"count/services": "1"})
     )
-    k8s.core.create_namespaced_resource_quota(namespace=BLUE, body=quota)
+    k8s.core.create_namespaced_resource_quota(namespace=k8s.namespaces[BLUE], body=quota)
 
 
 @lab.step("Delete the third namespace", when=[ready("web", namespace=room) for room in (*ROOMS, DOOMED)])
 def delete_doomed(k8s: Cluster) -> None:
     k8s.remember(green=uids(k8s, GREEN), doomed_address=k8s.pod("web", namespace=DOOMED).status.pod_ip)
-    k8s.core.delete_namespace(name=DOOMED)
+    k8s.core.delete_namespace(name=k8s.namespaces[DOOMED])
 
 
 def uids(k8s: Cluster, room: str) -> dict[str, str]:
     return {
-        "ConfigMap": k8s.core.read_namespaced_config_map(name="greeting", namespace=room).metadata.uid,
+        "ConfigMap": k8s.core.read_namespaced_config_map(
+            name="greeting", namespace=k8s.namespaces[room]
+        ).metadata.uid,
         "Pod": k8s.uid("web", namespace=room),
-        "Service": k8s.core.read_namespaced_service(name="web", namespace=room).metadata.uid,
+        "Service": k8s.core.read_namespaced_service(name="web", namespace=k8s.namespaces[room]).metadata.uid,
     }
 
 
@@ -132,7 +134,7 @@ def short_name_is_local(k8s: Cluster) -> None:
 @lab.check("A full name and an address cross the border: the network is not divided")
 def network_is_open(k8s: Cluster) -> None:
     for here, there in ((BLUE, GREEN), (GREEN, BLUE)):
-        by_name = asks(k8s, here, f"web.{there}.svc.cluster.local")
+        by_name = asks(k8s, here, f"web.{k8s.namespaces[there]}.svc.cluster.local")
         by_address = asks(k8s, here, k8s.pod("web", namespace=there).status.pod_ip, 8080)
         expect(by_name == by_address == there, seen=f"name: {by_name}, address: {by_address}", expected=there)
 
@@ -146,7 +148,7 @@ def reads_as_reader(k8s: Cluster, room: str) -> int:
     """The HTTP status that blue's account gets for reading the greeting of ``room``."""
     with closing(k8s.acting_as(READER, namespace=BLUE)) as reader:
         try:
-            reader.core.read_namespaced_config_map(name="greeting", namespace=room)
+            reader.core.read_namespaced_config_map(name="greeting", namespace=k8s.namespaces[room])
         except ApiException as refused:
             return int(refused.status)
     return 200
@@ -168,7 +170,7 @@ def try_second_service(k8s: Cluster, room: str) -> str:
     service = web_service()
     service.metadata.name = "second"
     try:
-        k8s.core.create_namespaced_service(namespace=room, body=service, dry_run="All")
+        k8s.core.create_namespaced_service(namespace=k8s.namespaces[room], body=service, dry_run="All")
     except ApiException as refused:
         return f"{refused.status}: {refused.body}"
     return "created"
@@ -187,7 +189,11 @@ def deletion_is_local(k8s: Cluster) -> None:
     answer = asks(k8s, GREEN, "web")
     expect(answer == GREEN, seen=f"answered by {answer}", expected="green's web answers")
     there = {item.metadata.name: item.status.phase for item in k8s.core.list_namespace().items}
-    expect(DOOMED not in there, seen=f"{DOOMED} is {there.get(DOOMED)}", expected="it is gone")
+    expect(
+        k8s.namespaces[DOOMED] not in there,
+        seen=f"{DOOMED}: {there.get(k8s.namespaces[DOOMED])}",
+        expected="it is gone",
+    )
     call = k8s.probe("web", namespace=GREEN).dial(k8s.recall("doomed_address"), 8080, request="hostname")
     expect(not call.answer.startswith(DOOMED), seen=call, expected="its pod does not answer any more")
 
@@ -195,17 +201,17 @@ def deletion_is_local(k8s: Cluster) -> None:
 @lab.sabotage("green's greeting carries blue's text", breaks=names_are_scoped)
 def same_text(k8s: Cluster) -> None:
     greeting = {"data": {"text": f"{BLUE} {k8s.nonce}"}}
-    k8s.core.patch_namespaced_config_map(name="greeting", namespace=GREEN, body=greeting)
-    k8s.core.delete_namespaced_pod(name="web", namespace=GREEN, grace_period_seconds=0)
-    k8s.core.create_namespaced_pod(namespace=GREEN, body=web_pod(k8s, GREEN))
+    k8s.core.patch_namespaced_config_map(name="greeting", namespace=k8s.namespaces[GREEN], body=greeting)
+    k8s.core.delete_namespaced_pod(name="web", namespace=k8s.namespaces[GREEN], grace_period_seconds=0)
+    k8s.core.create_namespaced_pod(namespace=k8s.namespaces[GREEN], body=web_pod(k8s, GREEN))
 
 
 @lab.sabotage("blue's web is another name for green's", breaks=(short_name_is_local, network_is_open))
 def borrowed_name(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_service(name="web", namespace=BLUE)
-    alias = V1ServiceSpec(type="ExternalName", external_name=f"web.{GREEN}.svc.cluster.local")
+    k8s.core.delete_namespaced_service(name="web", namespace=k8s.namespaces[BLUE])
+    alias = V1ServiceSpec(type="ExternalName", external_name=f"web.{k8s.namespaces[GREEN]}.svc.cluster.local")
     k8s.core.create_namespaced_service(
-        namespace=BLUE, body=V1Service(metadata=V1ObjectMeta(name="web"), spec=alias)
+        namespace=k8s.namespaces[BLUE], body=V1Service(metadata=V1ObjectMeta(name="web"), spec=alias)
     )
 
 
@@ -217,14 +223,14 @@ def too_much(k8s: Cluster) -> None:
 @lab.sabotage("blue's quota is raised to five", breaks=quota_is_local)
 def raise_quota(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_resource_quota(
-        name="one-service", namespace=BLUE, body={"spec": {"hard": {"count/services": "5"}}}
+        name="one-service", namespace=k8s.namespaces[BLUE], body={"spec": {"hard": {"count/services": "5"}}}
     )
 
 
 @lab.sabotage("green's Service is deleted and made again", breaks=deletion_is_local)
 def remake_service(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_service(name="web", namespace=GREEN)
-    k8s.core.create_namespaced_service(namespace=GREEN, body=web_service())
+    k8s.core.delete_namespaced_service(name="web", namespace=k8s.namespaces[GREEN])
+    k8s.core.create_namespaced_service(namespace=k8s.namespaces[GREEN], body=web_service())
 
 
 @lab.hint(for_=(short_name_is_local, network_is_open, deletion_is_local))
@@ -237,7 +243,10 @@ def dns_is_down(k8s: Cluster) -> str | None:
 def service_without_pods(k8s: Cluster) -> str | None:
     for room in ROOMS:
         try:
-            selector = k8s.core.read_namespaced_service(name="web", namespace=room).spec.selector or {}
+            selector = (
+                k8s.core.read_namespaced_service(name="web", namespace=k8s.namespaces[room]).spec.selector
+                or {}
+            )
         except ApiException:
             return f"namespace {room} has no Service web; run the lab again: `labctl lab run 10`"
         if selector.get("app") and not k8s.pods(str(selector["app"]), namespace=room):

@@ -33,7 +33,7 @@ from labctl.lab import (
     ready,
 )
 
-lab = Lab(term="볼륨", namespace="lab11")
+lab = Lab(term="볼륨")
 
 POD, CLAIM = "writer", "kept"
 KEPT, LOST = "/kept/data", "/lost/data"
@@ -42,7 +42,7 @@ SIZE = 1_000_000
 
 def create_writer(k8s: Cluster, claim_name: str = CLAIM) -> None:
     pod = probe_pod(POD, volumes={"/kept": claim_name, "/lost": EMPTY_DIR})
-    k8s.core.create_namespaced_pod(namespace=lab.namespace, body=pod)
+    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=pod)
 
 
 def volume_of_pod(k8s: Cluster) -> str:
@@ -51,7 +51,7 @@ def volume_of_pod(k8s: Cluster) -> str:
         v.persistent_volume_claim.claim_name for v in k8s.pod(POD).spec.volumes if v.persistent_volume_claim
     ]
     bound = k8s.core.read_namespaced_persistent_volume_claim(
-        name=used[0], namespace=lab.namespace
+        name=used[0], namespace=k8s.namespace
     ).spec.volume_name
     return str(k8s.core.read_persistent_volume(name=bound).metadata.uid) if bound else ""
 
@@ -59,7 +59,7 @@ def volume_of_pod(k8s: Cluster) -> str:
 @lab.step("Ask for storage and start a pod on it")
 def start(k8s: Cluster) -> None:
     k8s.core.create_namespaced_persistent_volume_claim(
-        namespace=lab.namespace, body=claim(CLAIM, size="16Mi")
+        namespace=k8s.namespace, body=claim(CLAIM, size="16Mi")
     )
     create_writer(k8s)
 
@@ -73,7 +73,7 @@ def write(k8s: Cluster) -> None:
 
 @lab.step("Delete the pod")
 def delete(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_pod(name=POD, namespace=lab.namespace)
+    k8s.core.delete_namespaced_pod(name=POD, namespace=k8s.namespace)
 
 
 @lab.step("Start its successor on the same claim", when=gone(POD))
@@ -133,25 +133,25 @@ def create_shared(k8s: Cluster, name: str, path: str) -> None:
     )
     k8s.core.create_persistent_volume(body=V1PersistentVolume(metadata=V1ObjectMeta(name=name), spec=spec))
     body = claim(name, volume=name, shared=True)
-    k8s.core.create_namespaced_persistent_volume_claim(namespace=lab.namespace, body=body)
+    k8s.core.create_namespaced_persistent_volume_claim(namespace=k8s.namespace, body=body)
 
 
 def create_mover(k8s: Cluster, name: str, node: str) -> None:
     pod = probe_pod(name, node=node, volumes={"/shared": name})
-    k8s.core.create_namespaced_pod(namespace=lab.namespace, body=pod)
+    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=pod)
 
 
 @lab.experiment("On storage that the nodes share, the bytes are found on another node")
 def bytes_travel(k8s: Cluster) -> Experiment:
-    name = f"mover-{token_hex(4)}"
+    name = k8s.own(f"mover-{token_hex(4)}")
     with shared_room(k8s, name) as path:
         here, there = k8s.workers[:2]
         create_shared(k8s, name, path)
         create_mover(k8s, name, here)
-        yield holds(f"A pod on {here} mounts the shared volume", ready(name), within=60)
+        yield holds("A pod on one node mounts the shared volume", ready(name), within=60)
         digest = k8s.probe(name).write_random(SIZE, ["/shared/data"], prefix=k8s.nonce)
         first = k8s.uid(name)
-        k8s.core.delete_namespaced_pod(name=name, namespace=lab.namespace)
+        k8s.core.delete_namespaced_pod(name=name, namespace=k8s.namespace)
         yield holds("It is deleted", gone(name), within=60)
         create_mover(k8s, name, there)
 
@@ -168,7 +168,7 @@ def bytes_travel(k8s: Cluster) -> Experiment:
                 seen=f"SHA-256 {found}" if found else "no such file",
             )
 
-        yield holds(f"Another pod, on {there}, finds the same bytes", same_bytes, within=60)
+        yield holds("Another pod, on another node, finds the same bytes", same_bytes, within=60)
 
 
 @lab.sabotage("sixteen bytes of the file are overwritten", breaks=bytes_survive)
@@ -180,8 +180,8 @@ def overwrite(k8s: Cluster) -> None:
 
 @lab.sabotage("the successor is given another claim", breaks=(bytes_survive, same_volume))
 def other_claim(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_pod(name=POD, namespace=lab.namespace, grace_period_seconds=0)
-    k8s.core.create_namespaced_persistent_volume_claim(namespace=lab.namespace, body=claim("other"))
+    k8s.core.delete_namespaced_pod(name=POD, namespace=k8s.namespace, grace_period_seconds=0)
+    k8s.core.create_namespaced_persistent_volume_claim(namespace=k8s.namespace, body=claim("other"))
     create_writer(k8s, "other")
 
 
@@ -206,7 +206,7 @@ def not_shared(k8s: Cluster) -> Iterator[None]:
 @lab.hint()
 def claim_is_pending(k8s: Cluster) -> str | None:
     """A claim without a volume: nobody made one."""
-    found = k8s.core.read_namespaced_persistent_volume_claim(name=CLAIM, namespace=lab.namespace)
+    found = k8s.core.read_namespaced_persistent_volume_claim(name=CLAIM, namespace=k8s.namespace)
     if found.status.phase == "Bound":
         return None
     kinds = [one.metadata.name for one in k8s.storage.list_storage_class().items]

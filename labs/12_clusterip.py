@@ -27,7 +27,7 @@ from labctl.lab import (
     ready_pods,
 )
 
-lab = Lab(term="ClusterIP", namespace="lab12", needs=["workers=2", "host reaches nodes"])
+lab = Lab(term="ClusterIP", needs=["workers=2", "host reaches nodes"])
 
 BACKENDS = 3
 TRIES = 40  # with three backends, 40 calls miss one with a chance below 3 in 10 million
@@ -45,14 +45,14 @@ def every_client(k8s: Cluster) -> None:
 @lab.step("Start three backends, one that will leave, and a client on every node")
 def start(k8s: Cluster) -> None:
     for deployment in (probe_deployment("web", BACKENDS, can_be_unready=True), probe_deployment("idle", 1)):
-        k8s.apps.create_namespaced_deployment(namespace=lab.namespace, body=deployment)
-    k8s.apps.create_namespaced_daemon_set(namespace=lab.namespace, body=probe_on_every_node("client"))
+        k8s.apps.create_namespaced_deployment(namespace=k8s.namespace, body=deployment)
+    k8s.apps.create_namespaced_daemon_set(namespace=k8s.namespace, body=probe_on_every_node("client"))
 
 
 @lab.step("Put Services before them; the third one is a door to the outside, for comparison")
 def expose(k8s: Cluster) -> None:
     for body in (service("web", "web"), service("idle", "idle"), service("door", "web", "NodePort")):
-        k8s.core.create_namespaced_service(namespace=lab.namespace, body=body)
+        k8s.core.create_namespaced_service(namespace=k8s.namespace, body=body)
 
 
 @lab.step("Replace every backend", when=[ready_pods("web", BACKENDS), ready_pods("idle", 1), every_client])
@@ -60,18 +60,18 @@ def replace_backends(k8s: Cluster) -> None:
     first = {pod.metadata.name: pod.metadata.uid for pod in k8s.pods("web")}
     k8s.remember(first_pods=first, address=address(k8s, "web"))
     for name in first:
-        k8s.core.delete_namespaced_pod(name=name, namespace=lab.namespace)
+        k8s.core.delete_namespaced_pod(name=name, namespace=k8s.namespace)
 
 
 @lab.step("Leave the idle Service without pods", when=ready_pods("web", BACKENDS))
 def scale_to_zero(k8s: Cluster) -> None:
     k8s.apps.patch_namespaced_deployment_scale(
-        name="idle", namespace=lab.namespace, body={"spec": {"replicas": 0}}
+        name="idle", namespace=k8s.namespace, body={"spec": {"replicas": 0}}
     )
 
 
 def address(k8s: Cluster, name: str) -> str:
-    return str(k8s.core.read_namespaced_service(name=name, namespace=lab.namespace).spec.cluster_ip)
+    return str(k8s.core.read_namespaced_service(name=name, namespace=k8s.namespace).spec.cluster_ip)
 
 
 def backends(k8s: Cluster) -> list[V1Pod]:
@@ -140,7 +140,7 @@ def idle_refuses(k8s: Cluster) -> None:
 
 
 def door_is_open(k8s: Cluster) -> None:
-    port = k8s.core.read_namespaced_service(name="door", namespace=lab.namespace).spec.ports[0].node_port
+    port = k8s.core.read_namespaced_service(name="door", namespace=k8s.namespace).spec.ports[0].node_port
     call = k8s.outside.get(k8s.address(k8s.workers[0]), port)
     expect(
         call.answer.endswith(k8s.nonce) and call.open,
@@ -201,39 +201,39 @@ def unready_leaves(k8s: Cluster) -> Experiment:
 
 @lab.sabotage("the Service is deleted and made again", breaks=address_stays)
 def new_service(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_service(name="web", namespace=lab.namespace)
-    k8s.core.create_namespaced_service(namespace=lab.namespace, body=service("web", "web"))
+    k8s.core.delete_namespaced_service(name="web", namespace=k8s.namespace)
+    k8s.core.create_namespaced_service(namespace=k8s.namespace, body=service("web", "web"))
 
 
 @lab.sabotage("a stranger carries the backends' label", breaks=all_backends_answer)
 def stranger(k8s: Cluster) -> None:
-    k8s.core.create_namespaced_pod(namespace=lab.namespace, body=probe_pod("stranger", app="web"))
+    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=probe_pod("stranger", app="web"))
 
 
 @lab.sabotage("the selector has a typing error", breaks=all_backends_answer)
 def wrong_selector(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_service(
-        name="web", namespace=lab.namespace, body={"spec": {"selector": {"app": "wbe"}}}
+        name="web", namespace=k8s.namespace, body={"spec": {"selector": {"app": "wbe"}}}
     )
 
 
 @lab.sabotage("the idle Service gets a pod again", breaks=idle_refuses)
 def wake_idle(k8s: Cluster) -> None:
     k8s.apps.patch_namespaced_deployment_scale(
-        name="idle", namespace=lab.namespace, body={"spec": {"replicas": 1}}
+        name="idle", namespace=k8s.namespace, body={"spec": {"replicas": 1}}
     )
 
 
 @lab.sabotage("the Service listens on a node's address too", breaks=closed_to_outside)
 def external_address(k8s: Cluster) -> None:
     opened = {"spec": {"externalIPs": [k8s.address(k8s.workers[0])]}}
-    k8s.core.patch_namespaced_service(name="web", namespace=lab.namespace, body=opened)
+    k8s.core.patch_namespaced_service(name="web", namespace=k8s.namespace, body=opened)
 
 
 @lab.sabotage("the Service lists pods that are not ready", breaks=unready_leaves)
 def publish_unready(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_service(
-        name="web", namespace=lab.namespace, body={"spec": {"publishNotReadyAddresses": True}}
+        name="web", namespace=k8s.namespace, body={"spec": {"publishNotReadyAddresses": True}}
     )
 
 

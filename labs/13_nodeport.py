@@ -12,7 +12,7 @@ from kubernetes.client import V1ObjectMeta, V1Service, V1ServicePort, V1ServiceS
 
 from labctl.lab import Cluster, Lab, advice, expect, probe_deployment, ready_pods
 
-lab = Lab(term="NodePort", namespace="lab13", needs=["workers=2", "host reaches nodes"])
+lab = Lab(term="NodePort", needs=["workers=2", "host reaches nodes"])
 
 
 def door(name: str, policy: str) -> V1Service:
@@ -28,13 +28,13 @@ def door(name: str, policy: str) -> V1Service:
 @lab.step("Start one backend on one worker")
 def start(k8s: Cluster) -> None:
     backend = probe_deployment("web", 1, node=k8s.workers[0])
-    k8s.apps.create_namespaced_deployment(namespace=lab.namespace, body=backend)
+    k8s.apps.create_namespaced_deployment(namespace=k8s.namespace, body=backend)
 
 
 @lab.step("Open two doors to it: one on every node, one for local backends only")
 def open_doors(k8s: Cluster) -> None:
-    k8s.core.create_namespaced_service(namespace=lab.namespace, body=door("everywhere", "Cluster"))
-    k8s.core.create_namespaced_service(namespace=lab.namespace, body=door("local", "Local"))
+    k8s.core.create_namespaced_service(namespace=k8s.namespace, body=door("everywhere", "Cluster"))
+    k8s.core.create_namespaced_service(namespace=k8s.namespace, body=door("local", "Local"))
 
 
 @lab.step("Note who the backend is, and a free port beside the door", when=ready_pods("web", 1))
@@ -50,7 +50,7 @@ def free_neighbour(k8s: Cluster) -> int:
 
 
 def port_of(k8s: Cluster, name: str) -> int:
-    return int(k8s.core.read_namespaced_service(name=name, namespace=lab.namespace).spec.ports[0].node_port)
+    return int(k8s.core.read_namespaced_service(name=name, namespace=k8s.namespace).spec.ports[0].node_port)
 
 
 def backend(k8s: Cluster) -> str:
@@ -122,7 +122,7 @@ def local_door_closed(k8s: Cluster) -> None:
 @lab.sabotage("another pod takes the backend's place", breaks=every_node_answers)
 def unlabelled(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_pod(
-        name=k8s.recall("backend"), namespace=lab.namespace, body={"metadata": {"labels": {"app": "wbe"}}}
+        name=k8s.recall("backend"), namespace=k8s.namespace, body={"metadata": {"labels": {"app": "wbe"}}}
     )
 
 
@@ -130,7 +130,7 @@ def unlabelled(k8s: Cluster) -> None:
 def second_door(k8s: Cluster) -> None:
     extra = door("neighbour", "Cluster")
     extra.spec.ports[0].node_port = k8s.recall("neighbour")
-    k8s.core.create_namespaced_service(namespace=lab.namespace, body=extra)
+    k8s.core.create_namespaced_service(namespace=k8s.namespace, body=extra)
 
 
 @lab.sabotage(
@@ -140,7 +140,7 @@ def second_door(k8s: Cluster) -> None:
 def swap_policies(k8s: Cluster) -> None:
     for name, policy in (("everywhere", "Local"), ("local", "Cluster")):
         k8s.core.patch_namespaced_service(
-            name=name, namespace=lab.namespace, body={"spec": {"externalTrafficPolicy": policy}}
+            name=name, namespace=k8s.namespace, body={"spec": {"externalTrafficPolicy": policy}}
         )
 
 

@@ -19,7 +19,6 @@ from labctl.lab import (
     Lab,
     advice,
     expect,
-    frozen,
     holds,
     probe_on_every_node,
     ready_pods,
@@ -27,7 +26,7 @@ from labctl.lab import (
 
 lab = Lab(
     term="LoadBalancer",
-    namespace="lab14",
+    touches=["a worker"],
     needs=["workers=2", "node access", "load balancer", "host reaches nodes"],
 )
 
@@ -48,18 +47,18 @@ def nobody(k8s: Cluster) -> str:
 @lab.step("Start a backend on every worker")
 def start(k8s: Cluster) -> None:
     backends = probe_on_every_node("web", workers_only=True)
-    k8s.apps.create_namespaced_daemon_set(namespace=lab.namespace, body=backends)
+    k8s.apps.create_namespaced_daemon_set(namespace=k8s.namespace, body=backends)
 
 
 @lab.step("Ask for three addresses, one of them from a controller that does not exist")
 def ask(k8s: Cluster) -> None:
     for body in (service("front"), service("leaving"), service("waiting", load_balancer_class=nobody(k8s))):
-        k8s.core.create_namespaced_service(namespace=lab.namespace, body=body)
+        k8s.core.create_namespaced_service(namespace=k8s.namespace, body=body)
 
 
 def address_of(k8s: Cluster, name: str) -> str:
     """The outside address that the Service's status names, or an empty text."""
-    status = k8s.core.read_namespaced_service(name=name, namespace=lab.namespace).status
+    status = k8s.core.read_namespaced_service(name=name, namespace=k8s.namespace).status
     return next((str(one.ip) for one in status.load_balancer.ingress or () if one.ip), "")
 
 
@@ -90,7 +89,7 @@ def leaving_answers(k8s: Cluster) -> None:
 @lab.step("Delete a Service that answers", when=[both_backends, leaving_answers], within=60)
 def delete_leaving(k8s: Cluster) -> None:
     k8s.remember(left=address_of(k8s, "leaving"))
-    k8s.core.delete_namespaced_service(name="leaving", namespace=lab.namespace)
+    k8s.core.delete_namespaced_service(name="leaving", namespace=k8s.namespace)
 
 
 @lab.check("A caller outside all nodes reaches every backend through the address", within=60)
@@ -157,7 +156,7 @@ def node_is_lost(k8s: Cluster) -> Experiment:
         ready = next(one.status for one in conditions if one.type == "Ready")
         expect(ready == "True", seen=f"Ready is {ready}", expected=f"{lost} is Ready")
 
-    with frozen(k8s.node(lost)):
+    with k8s.frozen(lost):
         yield holds("Another node announces the address", another_announces, within=60)
         yield holds("Every call is answered, by the backends that are left", others_answer, within=90)
     yield holds("The lost node is back", is_back, within=90)
@@ -166,9 +165,9 @@ def node_is_lost(k8s: Cluster) -> Experiment:
 
 @lab.sabotage("a status that nobody stands behind", breaks=(outside_is_served, from_the_pool))
 def fake_status(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_service(name="front", namespace=lab.namespace)
+    k8s.core.delete_namespaced_service(name="front", namespace=k8s.namespace)
     fake = service("front", load_balancer_class=nobody(k8s))
-    k8s.core.create_namespaced_service(namespace=lab.namespace, body=fake)
+    k8s.core.create_namespaced_service(namespace=k8s.namespace, body=fake)
     pretend(k8s, "front", "192.0.2.1")
 
 
@@ -179,19 +178,19 @@ def written_by_hand(k8s: Cluster) -> None:
 
 def pretend(k8s: Cluster, name: str, address: str) -> None:
     status = {"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}
-    k8s.core.patch_namespaced_service_status(name=name, namespace=lab.namespace, body=status)
+    k8s.core.patch_namespaced_service_status(name=name, namespace=k8s.namespace, body=status)
 
 
 @lab.sabotage("another Service takes the deleted one's address", breaks=deleted_is_silent)
 def take_over(k8s: Cluster) -> None:
     heir = service("heir", load_balancer_ip=k8s.recall("left"))
-    k8s.core.create_namespaced_service(namespace=lab.namespace, body=heir)
+    k8s.core.create_namespaced_service(namespace=k8s.namespace, body=heir)
 
 
 @lab.sabotage("all backends sit on the node that will be lost", breaks=node_is_lost)
 def all_eggs_in_one_basket(k8s: Cluster) -> None:
     pinned = {"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": announcer(k8s)}}}}}
-    k8s.apps.patch_namespaced_daemon_set(name="web", namespace=lab.namespace, body=pinned)
+    k8s.apps.patch_namespaced_daemon_set(name="web", namespace=k8s.namespace, body=pinned)
 
 
 @lab.hint()

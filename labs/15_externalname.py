@@ -19,7 +19,7 @@ from kubernetes.client import (
 
 from labctl.lab import Cluster, Lab, advice, expect, outside_server, probe_pod, ready
 
-lab = Lab(term="ExternalName", namespace="lab15", needs=["host reaches nodes"])
+lab = Lab(term="ExternalName", needs=["host reaches nodes"])
 
 
 def first_target(k8s: Cluster) -> str:
@@ -30,21 +30,21 @@ def second_target(k8s: Cluster) -> str:
     return f"second-{k8s.nonce}.example.com"
 
 
-def full(name: str) -> str:
-    return f"{name}.{lab.namespace}.svc.cluster.local"
+def full(k8s: Cluster, name: str) -> str:
+    return f"{name}.{k8s.namespace}.svc.cluster.local"
 
 
 def alias(k8s: Cluster, name: str, target: str) -> None:
     """Create a Service that is nothing but another name for ``target``."""
     spec = V1ServiceSpec(type="ExternalName", external_name=target)
     k8s.core.create_namespaced_service(
-        namespace=lab.namespace, body=V1Service(metadata=V1ObjectMeta(name=name), spec=spec)
+        namespace=k8s.namespace, body=V1Service(metadata=V1ObjectMeta(name=name), spec=spec)
     )
 
 
 @lab.step("Start a pod that asks, and give a far name three near ones")
 def start(k8s: Cluster) -> None:
-    k8s.core.create_namespaced_pod(namespace=lab.namespace, body=probe_pod("client"))
+    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=probe_pod("client"))
     for name in ("shop", "moving", "turning"):
         alias(k8s, name, first_target(k8s))
 
@@ -53,7 +53,7 @@ def start(k8s: Cluster) -> None:
 def name_this_machine(k8s: Cluster) -> None:
     headless = V1ServiceSpec(cluster_ip="None", ports=[V1ServicePort(port=80)])
     k8s.core.create_namespaced_service(
-        namespace=lab.namespace, body=V1Service(metadata=V1ObjectMeta(name="machine"), spec=headless)
+        namespace=k8s.namespace, body=V1Service(metadata=V1ObjectMeta(name="machine"), spec=headless)
     )
     by_hand = V1EndpointSlice(
         metadata=V1ObjectMeta(name="machine", labels={"kubernetes.io/service-name": "machine"}),
@@ -61,8 +61,8 @@ def name_this_machine(k8s: Cluster) -> None:
         endpoints=[V1Endpoint(addresses=[own_address(k8s)])],
         ports=[DiscoveryV1EndpointPort(port=80)],
     )
-    k8s.discovery.create_namespaced_endpoint_slice(namespace=lab.namespace, body=by_hand)
-    alias(k8s, "world", full("machine"))
+    k8s.discovery.create_namespaced_endpoint_slice(namespace=k8s.namespace, body=by_hand)
+    alias(k8s, "world", full(k8s, "machine"))
 
 
 def own_address(k8s: Cluster) -> str:
@@ -71,7 +71,7 @@ def own_address(k8s: Cluster) -> str:
 
 
 def leads_to(k8s: Cluster, name: str, target: str) -> None:
-    answer = k8s.probe("client").dns(full(name), "CNAME")
+    answer = k8s.probe("client").dns(full(k8s, name), "CNAME")
     expect(answer.cname == target, seen=answer, expected=f"CNAME {target}")
 
 
@@ -88,7 +88,7 @@ def aliases_known(k8s: Cluster) -> None:
 def change(k8s: Cluster) -> None:
     k8s.remember(changed=True)
     k8s.core.patch_namespaced_service(
-        name="moving", namespace=lab.namespace, body={"spec": {"externalName": second_target(k8s)}}
+        name="moving", namespace=k8s.namespace, body={"spec": {"externalName": second_target(k8s)}}
     )
     make_ordinary(k8s, "turning")
 
@@ -97,7 +97,7 @@ def make_ordinary(k8s: Cluster, name: str) -> None:
     """Turn an alias into a ClusterIP Service with a pod behind it."""
     ports = [{"port": 80, "targetPort": 8080}]
     spec = {"type": "ClusterIP", "externalName": None, "selector": {"app": "client"}, "ports": ports}
-    k8s.core.patch_namespaced_service(name=name, namespace=lab.namespace, body={"spec": spec})
+    k8s.core.patch_namespaced_service(name=name, namespace=k8s.namespace, body={"spec": spec})
 
 
 @lab.check("DNS answers with another name, of type CNAME")
@@ -107,15 +107,15 @@ def answer_is_a_name(k8s: Cluster) -> None:
 
 @lab.check("There is no address and no endpoint behind it")
 def nothing_behind(k8s: Cluster) -> None:
-    spec = k8s.core.read_namespaced_service(name="shop", namespace=lab.namespace).spec
+    spec = k8s.core.read_namespaced_service(name="shop", namespace=k8s.namespace).spec
     expect(
         spec.cluster_ip in (None, "", "None"), seen=f"ClusterIP {spec.cluster_ip}", expected="no ClusterIP"
     )
     slices = k8s.discovery.list_namespaced_endpoint_slice(
-        namespace=lab.namespace, label_selector="kubernetes.io/service-name=shop"
+        namespace=k8s.namespace, label_selector="kubernetes.io/service-name=shop"
     ).items
     expect(not slices, seen=f"{len(slices)} EndpointSlice(s)", expected="no EndpointSlice")
-    answer = k8s.probe("client").dns(full("shop"), "A")
+    answer = k8s.probe("client").dns(full(k8s, "shop"), "A")
     expect(answer.cname == first_target(k8s) and not answer.addresses, seen=answer, expected="the name alone")
 
 
@@ -127,8 +127,8 @@ def target_moved(k8s: Cluster) -> None:
 
 @lab.check("Turned into a ClusterIP Service, the same name answers with an address")
 def type_turned(k8s: Cluster) -> None:
-    address = k8s.core.read_namespaced_service(name="turning", namespace=lab.namespace).spec.cluster_ip
-    answer = k8s.probe("client").dns(full("turning"), "A")
+    address = k8s.core.read_namespaced_service(name="turning", namespace=k8s.namespace).spec.cluster_ip
+    answer = k8s.probe("client").dns(full(k8s, "turning"), "A")
     expect(
         answer.addresses == {address} and not answer.cname, seen=answer, expected=f"A {address} and no CNAME"
     )
@@ -155,7 +155,7 @@ def call_leaves(k8s: Cluster) -> None:
 @lab.sabotage("the name leads to yesterday's target", breaks=answer_is_a_name)
 def stale_target(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_service(
-        name="shop", namespace=lab.namespace, body={"spec": {"externalName": "first-00000000.example.com"}}
+        name="shop", namespace=k8s.namespace, body={"spec": {"externalName": "first-00000000.example.com"}}
     )
 
 
@@ -167,20 +167,20 @@ def ordinary_service(k8s: Cluster) -> None:
 @lab.sabotage("the moved name is moved back", breaks=target_moved)
 def move_back(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_service(
-        name="moving", namespace=lab.namespace, body={"spec": {"externalName": first_target(k8s)}}
+        name="moving", namespace=k8s.namespace, body={"spec": {"externalName": first_target(k8s)}}
     )
 
 
 @lab.sabotage("the turned name is an alias again", breaks=type_turned)
 def turn_back(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_service(name="turning", namespace=lab.namespace)
+    k8s.core.delete_namespaced_service(name="turning", namespace=k8s.namespace)
     alias(k8s, "turning", first_target(k8s))
 
 
 @lab.sabotage("the way out ends at a pod inside", breaks=call_leaves)
 def stay_inside(k8s: Cluster) -> None:
     k8s.core.patch_namespaced_service(
-        name="world", namespace=lab.namespace, body={"spec": {"externalName": full("turning")}}
+        name="world", namespace=k8s.namespace, body={"spec": {"externalName": full(k8s, "turning")}}
     )
 
 

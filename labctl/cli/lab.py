@@ -31,6 +31,14 @@ FOLDER = click.option(
     help="Where the labs are (default: labs/ here or above, else labctl's own).",
 )
 WORDS = click.argument("words", nargs=-1, metavar="LAB...")
+JOBS = click.option(
+    "--jobs",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    default=None,
+    callback=lambda _context, _option, value: value or 0,
+    help="How many labs run side by side (default: as this machine's cores and memory allow).",
+)
 ALL = click.option("--all", "everything", is_flag=True, help="Every lab of the folder.")
 
 
@@ -95,6 +103,7 @@ def show(console: Console, words: tuple[str, ...], folder: Path | None, lang: st
 @lab.command()
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@JOBS
 @click.pass_obj
 def run(console: Console, /, strict: bool, **where: Any) -> int:
     """Run labs from the start: old objects away, steps, checks. The objects stay, to look at."""
@@ -104,6 +113,7 @@ def run(console: Console, /, strict: bool, **where: Any) -> int:
 @lab.command()
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@JOBS
 @click.pass_obj
 def verify(console: Console, /, strict: bool, **where: Any) -> int:
     """Look at the checks of labs that were run, and change nothing."""
@@ -113,6 +123,7 @@ def verify(console: Console, /, strict: bool, **where: Any) -> int:
 @lab.command()
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@JOBS
 @click.pass_obj
 def prove(console: Console, /, strict: bool, **where: Any) -> int:
     """Prove that labs cannot be fooled: every check fails before the steps and under its sabotage."""
@@ -133,8 +144,10 @@ def _go(console: Console, verb: Verb, **where: Any) -> int:
     from labctl.lab.results import as_json
 
     suite = _suite(console, **where)
+    if console.format == "text":
+        suite.on_result = lambda ended: console.data(None, lambda: lab_text.lab(ended))
     result = suite.go(verb)
-    console.data(as_json(result), lambda: lab_text.run(result, verb))
+    console.data(as_json(result), lambda: lab_text.summary(result, verb))
     return result.exit_code
 
 
@@ -148,6 +161,7 @@ def _suite(
     kubeconfig: Path | None,
     context: str | None,
     strict: bool = False,
+    jobs: int = 0,
 ) -> Suite:
     if kubeconfig and cluster:
         raise UsageError("--cluster or --kubeconfig, not both", next_step="leave one of them out")
@@ -160,9 +174,10 @@ def _suite(
     from labctl.tools.docker import Docker
 
     if kubeconfig:
-        return Suite(running.from_kubeconfig(kubeconfig, context), files, console, strict=strict)
+        return Suite(running.from_kubeconfig(kubeconfig, context), files, console, strict=strict, jobs=jobs)
     docker = Docker()
-    return Suite(running.find(cluster, docker=docker), files, console, docker=docker, strict=strict)
+    there = running.find(cluster, docker=docker)
+    return Suite(there, files, console, docker=docker, strict=strict, jobs=jobs)
 
 
 def _row(file: LabFile) -> dict[str, Any]:
@@ -194,10 +209,11 @@ def _story(file: LabFile, language: str) -> dict[str, Any]:
         **_row(file),
         "title": title,
         "story": story,
-        "namespaces": list(lab.namespaces),
+        "namespaces": list(lab.namespaces or [f"lab{file.number:02d}"]),
+        "touches": list(lab.touches),
         "needs": list(lab.needs),
         "steps": [{"id": one.id, "title": one.title} for one in lab.steps],
-        "checks": [{"id": one.id, "title": one.title} for one in lab.observations],
+        "checks": [{"id": name, "title": title} for name, title in lab.statements.items()],
         "sabotages": [
             {"id": one.id, "title": one.title, "breaks": list(one.breaks)} for one in lab.sabotages
         ],

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 COLOURS = {Status.PASS: "green", Status.FAIL: "red", Status.ERROR: "bold magenta", Status.SKIP: "yellow"}
 
 
-def run(result: RunResult, verb: str) -> Text:
-    """The labs, their checks, and one line that sums up."""
+def summary(result: RunResult, verb: str) -> Text:
+    """A line for each lab, in their order, and one that sums up; for the end, when each was shown as it ended."""
     from rich.text import Text
 
     shown = Text()
-    for lab in result.labs:
-        shown.append_text(_lab(lab))
+    if len(result.labs) > 1:
+        for one in result.labs:
+            shown.append_text(_headline(one))
         shown.append("\n")
     counts = ", ".join(f"{result.count(status)} {status}" for status in Status if result.count(status))
     shown.append(f"{verb}: {len(result.labs)} lab(s) on {result.cluster} ({result.kubernetes}), ")
@@ -26,18 +27,25 @@ def run(result: RunResult, verb: str) -> Text:
     return shown
 
 
-def _lab(lab: LabResult) -> Text:
+def _headline(one: LabResult) -> Text:
     from rich.text import Text
 
-    shown = Text(f"{lab.number:02d} {lab.slug}: {lab.title}  ")
-    shown.append(str(lab.status), style=COLOURS[lab.status])
-    shown.append(f"  {lab.seconds:.1f} s\n")
+    shown = Text(f"{one.number:02d} {one.slug}: {one.title}  ")
+    shown.append(str(one.status), style=COLOURS[one.status])
+    shown.append(f"  {one.seconds:.1f} s\n")
+    return shown
+
+
+def lab(lab: LabResult) -> Text:
+    """A lab, its checks, and for what is not PASS also why."""
+    shown = _headline(lab)
     if lab.reason:
         shown.append(f"   {lab.reason}\n")
     for left in lab.leftovers:
         shown.append(f"   left: {left}\n")
     for check in lab.telling:
         shown.append_text(_check(check))
+    shown.append("\n")
     return shown
 
 

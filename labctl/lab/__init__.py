@@ -10,17 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labctl.lab.api import CheckFailed as CheckFailed
     from labctl.lab.api import Condition as Condition
     from labctl.lab.api import Experiment as Experiment
-    from labctl.lab.api import Holds as Holds
     from labctl.lab.api import Lab as Lab
-    from labctl.lab.api import Unmet as Unmet
-    from labctl.lab.api import expect as expect
     from labctl.lab.api import holds as holds
     from labctl.lab.conditions import gone as gone
     from labctl.lab.conditions import ready as ready
     from labctl.lab.conditions import ready_pods as ready_pods
+    from labctl.lab.expectation import CheckFailed as CheckFailed
+    from labctl.lab.expectation import Unmet as Unmet
+    from labctl.lab.expectation import expect as expect
     from labctl.lab.handle import Cluster as Cluster
     from labctl.lab.objects import APP_LABEL as APP_LABEL
     from labctl.lab.objects import EMPTY_DIR as EMPTY_DIR
@@ -39,10 +38,8 @@ _HOME = {
     "Hopeless": "labctl.waiting",
     "frozen": "labctl.lab.probes",
     "outside_server": "labctl.lab.outside",
-    **dict.fromkeys(
-        ("CheckFailed", "Condition", "Experiment", "Holds", "Lab", "Unmet", "expect", "holds"),
-        "labctl.lab.api",
-    ),
+    **dict.fromkeys(("Condition", "Experiment", "Lab", "holds"), "labctl.lab.api"),
+    **dict.fromkeys(("CheckFailed", "Unmet", "expect"), "labctl.lab.expectation"),
     **dict.fromkeys(("gone", "ready", "ready_pods"), "labctl.lab.conditions"),
     **dict.fromkeys(
         (

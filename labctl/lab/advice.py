@@ -36,7 +36,7 @@ def dns(k8s: Cluster) -> str | None:
 
 def endpoints(k8s: Cluster, service: str, *, namespace: str = "") -> str | None:
     """A Service's selector finds ready pods, or there is nobody to answer for it."""
-    where = namespace or k8s.namespace
+    where = k8s.where(namespace)
     found: list[Any] = k8s.core.list_namespaced_service(
         namespace=where, field_selector=f"metadata.name={service}"
     ).items
@@ -62,7 +62,7 @@ def count_ready(k8s: Cluster, service: str, *, namespace: str = "") -> int:
 def ready_addresses(k8s: Cluster, service: str, *, namespace: str = "") -> set[str]:
     """The addresses of the ready endpoints that the EndpointSlices of a Service list."""
     slices = k8s.discovery.list_namespaced_endpoint_slice(
-        namespace=namespace or k8s.namespace, label_selector=f"kubernetes.io/service-name={service}"
+        namespace=k8s.where(namespace), label_selector=f"kubernetes.io/service-name={service}"
     ).items
     endpoints = [
         one for piece in slices for one in piece.endpoints or () if one.conditions and one.conditions.ready

@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from labctl.errors import DeadlineExceeded, KubernetesError
 from labctl.kube import Kube
 from labctl.lab.labels import NONCE, labelled
-from labctl.waiting import Deadline, NotYet, until
+from labctl.waiting import Deadline, NotYet, refuse_cancelled, until
 
 STEP_PATIENCE_SECONDS = 60.0
 """How long a step's calls wait for an API server that is away; one that restarts is back in 10 to 20 s."""
@@ -35,9 +35,7 @@ _UNMARKED = ("token", "binding", "eviction", "review")
 class LabApi:
     """Wraps one API object (`CoreV1Api`, ...) of ``kube``; its methods and their arguments stay the same."""
 
-    def __init__(
-        self, kube: Kube, api: Any, labels: Mapping[str, str], patience: Callable[[], float]
-    ) -> None:
+    def __init__(self, kube: Kube, api: Any, labels: Mapping[str, str], patience: float) -> None:
         self._kube = kube
         self._api = api
         self._labels = labels
@@ -53,9 +51,10 @@ class LabApi:
             kwargs = {
                 key: labelled(one, self._labels) if key == "body" else one for key, one in kwargs.items()
             }
-        deadline = Deadline(self._patience())
+        deadline = Deadline(self._patience)
         unsure = False
         while True:
+            refuse_cancelled()
             try:
                 return method(*args, **kwargs)
             except (ApiException, urllib3.exceptions.HTTPError) as failed:

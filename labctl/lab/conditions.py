@@ -47,7 +47,7 @@ def gone(*pods: str, namespace: str = "") -> Condition:
     """No pod of these names exists, not even one that is still being deleted."""
 
     def look(k8s: Cluster) -> None:
-        there: list[Any] = k8s.core.list_namespaced_pod(namespace=namespace or k8s.namespace).items
+        there: list[Any] = k8s.core.list_namespaced_pod(namespace=k8s.where(namespace)).items
         left = sorted({str(pod.metadata.name) for pod in there} & set(pods))
         if left:
             raise CheckFailed(f"still there: {', '.join(left)}", expected="the pods are gone")

@@ -8,14 +8,15 @@ that outlives the process, and the probes. It decides nothing about checks.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from labctl.errors import ApiRefused, InfrastructureError
 from labctl.kube import Kube
-from labctl.lab.api import CheckFailed, Unmet
+from labctl.lab.absences import Absences, TakesAway
 from labctl.lab.calls import LabApi
-from labctl.lab.labels import LAB, NONCE, RUN
+from labctl.lab.expectation import CheckFailed, Unmet
+from labctl.lab.instance import Instance
 from labctl.lab.outside import OutsideProbe
 from labctl.lab.probes import PORT, NodeProbe, PodProbe
 from labctl.tools.docker import Docker
@@ -31,31 +32,63 @@ MEMORY = "labctl-memory"
 NOT_FOUND = 404
 
 
-class Cluster:
+class Cluster(TakesAway):
     """The cluster as one lab sees it; ``namespace`` is where its methods look by default."""
 
     def __init__(
         self,
         kube: Kube,
         running: RunningCluster,
+        instance: Instance,
         *,
-        lab: str,
-        namespaces: Sequence[str],
-        run: str,
-        nonce: str,
         docker: Docker | None = None,
+        patience: float = 0.0,
+        absences: Absences | None = None,
     ) -> None:
         self.kube = kube
         self.running = running
         self.docker = docker
-        self.lab = lab
-        self.namespaces = tuple(namespaces)
-        self.namespace = self.namespaces[0]
-        self.nonce = nonce
-        self.labels: Mapping[str, str] = {LAB: lab, RUN: run, NONCE: nonce}
+        self.instance = instance
+        self.namespaces: Mapping[str, str] = instance.namespaces
+        self.namespace = next(iter(self.namespaces.values()))
+        self.nonce = instance.nonce
+        self.labels: Mapping[str, str] = instance.labels
         self.outside = OutsideProbe()
-        self.patience = 0.0
-        """Seconds that a call waits for an API server that is away; the runner sets it for what it runs."""
+        self.patience = patience
+        """Seconds that a call waits for an API server that is away: none while something is looked at."""
+        self.absences = absences or Absences(self)
+
+    def patient(self, seconds: float) -> Cluster:
+        """The same handle for what acts: its calls wait up to ``seconds`` for an API server that is away."""
+        return self._again(patience=seconds)
+
+    def pretending(self) -> Cluster:
+        """The same handle for a placebo: nothing that it is told to take away is taken away."""
+        return self._again(absences=Absences(self, placebo=True))
+
+    def _again(self, *, patience: float | None = None, absences: Absences | None = None) -> Cluster:
+        return Cluster(
+            self.kube,
+            self.running,
+            self.instance,
+            docker=self.docker,
+            patience=self.patience if patience is None else patience,
+            absences=absences or self.absences,
+        )
+
+    # --- names
+
+    def where(self, namespace: str = "") -> str:
+        """The namespace that the lab's own name for it means; '' is its first one, any other name itself."""
+        return self.namespaces.get(namespace, namespace) or self.namespace
+
+    def own(self, name: str) -> str:
+        """The name of a cluster-wide object of this instance: ``lab12-reader``, or ``lab12-x7kq-reader``."""
+        return self.instance.own(name)
+
+    def own_key(self, name: str) -> str:
+        """The key of a label or taint that this instance puts on a node: ``lab12.labctl.dev/disk``."""
+        return f"{self.instance.domain}/{name}"
 
     # --- the official client
 
@@ -149,7 +182,7 @@ class Cluster:
 
     def probe(self, pod: str, *, namespace: str = "", port: int = PORT) -> PodProbe:
         """A probe pod of this lab, to dial, resolve and touch files from."""
-        return PodProbe(self.kube, namespace or self.namespace, pod, port=port)
+        return PodProbe(self.kube, self.where(namespace), pod, port=port)
 
     def node(self, name: str) -> NodeProbe:
         """A node, entered through its container; the lab says ``needs=["node access"]``."""
@@ -174,12 +207,12 @@ class Cluster:
 
     def pod(self, name: str, *, namespace: str = "") -> Any:
         """The V1Pod of that name; untyped here, because the client types every field as Optional."""
-        return self.core.read_namespaced_pod(name=name, namespace=namespace or self.namespace)
+        return self.core.read_namespaced_pod(name=name, namespace=self.where(namespace))
 
     def pods(self, app: str = "", *, namespace: str = "") -> list[Any]:
         """The V1Pods with ``app=APP`` (else: all of the namespace) that are not being deleted, by name."""
         found: list[Any] = self.core.list_namespaced_pod(
-            namespace=namespace or self.namespace, label_selector=f"app={app}" if app else ""
+            namespace=self.where(namespace), label_selector=f"app={app}" if app else ""
         ).items
         alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
         return sorted(alive, key=lambda pod: str(pod.metadata.name))
@@ -194,7 +227,7 @@ class Cluster:
 
         request = AuthenticationV1TokenRequest(spec=V1TokenRequestSpec(audiences=[], expiration_seconds=600))
         answer: Any = self.core.create_namespaced_service_account_token(
-            name=account, namespace=namespace or self.namespace, body=request
+            name=account, namespace=self.where(namespace), body=request
         )
         return self.kube.with_token(str(answer.status.token))
 
@@ -222,7 +255,7 @@ class Cluster:
     # --- inside
 
     def _api(self, api: Any) -> LabApi:
-        return LabApi(self.kube, api, self.labels, lambda: self.patience)
+        return LabApi(self.kube, api, self.labels, self.patience)
 
     def _node(self, name: str) -> Any:
         found = next((node for node in self.running.nodes if node.name == name), None)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LAB = "labctl.dev/lab"
+INSTANCE = "labctl.dev/instance"
 RUN = "labctl.dev/run"
 NONCE = "labctl.dev/nonce"
 

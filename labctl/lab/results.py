@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from labctl.errors import CleanupIncomplete, InfrastructureError, NothingVerified
+from labctl.errors import CleanupIncomplete, Conflict, InfrastructureError, NothingVerified
 
 CHECK_FAILED = 1
 """The exit code of a run in which a check did not hold; the other codes belong to `labctl.errors`."""
@@ -41,7 +41,8 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class LabResult:
-    """One lab. ``reason`` says why it, or the rest of it, is ERROR or SKIP; ``leftovers`` what could not be removed."""
+    """One lab. ``reason`` says why it, or the rest of it, is ERROR or SKIP; ``leftovers`` what could not be removed;
+    ``code`` is the exit code that its cause brings, if it brings one."""
 
     number: int
     slug: str
@@ -51,6 +52,7 @@ class LabResult:
     reason: str = ""
     seconds: float = 0.0
     leftovers: tuple[str, ...] = ()
+    code: int | None = None
 
     @property
     def telling(self) -> tuple[CheckResult, ...]:
@@ -71,9 +73,14 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 all proven, 1 a check failed, 4 not all could be looked at, 8 leftovers, 9 nothing verified."""
-        if any(lab.status is Status.ERROR and not lab.leftovers for lab in self.labs):
+        """0 all proven, 1 a check failed, 4 not all was looked at, 6 conflict, 8 leftovers, 9 nothing verified."""
+        broken = [lab for lab in self.labs if lab.status is Status.ERROR]
+        codes = {lab.code or (CleanupIncomplete.exit_code if lab.leftovers else None) for lab in broken}
+        if codes - {Conflict.exit_code, CleanupIncomplete.exit_code}:
             return InfrastructureError.exit_code
+        for code in (Conflict.exit_code, CleanupIncomplete.exit_code):
+            if code in codes:
+                return code
         if any(lab.leftovers for lab in self.labs):
             return CleanupIncomplete.exit_code
         if any(lab.status is Status.FAIL for lab in self.labs):
@@ -96,5 +103,7 @@ def overall(checks: Iterable[CheckResult]) -> Status:
 def as_json(result: RunResult) -> dict[str, Any]:
     """The run as JSON-able data; the keys are part of labctl's interface."""
     data = asdict(result)
+    for lab in data["labs"]:
+        del lab["code"]
     data["exit_code"] = result.exit_code
     return data

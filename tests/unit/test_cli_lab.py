@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from labctl import paths
-from labctl.cli.lab_text import run as as_text
+from labctl.cli import lab_text
 from labctl.cli.main import main
 from labctl.errors import CleanupIncomplete, Conflict, NodeDown, WriteFailed
+from labctl.lab.engine import labrun as labrun_module
 from labctl.lab.engine import namespaces as namespaces_module
 from labctl.lab.engine import suite as suite_module
 from labctl.lab.engine.lock import only_one
@@ -27,24 +28,24 @@ Its story.
 from kubernetes.client import V1ConfigMap, V1ObjectMeta
 from labctl.lab import Cluster, Lab, expect
 
-lab = Lab(namespace="lab21", term="오브젝트")
+lab = Lab(term="오브젝트")
 
 
 @lab.step("Make it")
 def make(k8s: Cluster) -> None:
     body = V1ConfigMap(metadata=V1ObjectMeta(name="kept"), data={"word": "good"})
-    k8s.core.create_namespaced_config_map(namespace=lab.namespace, body=body)
+    k8s.core.create_namespaced_config_map(namespace=k8s.namespace, body=body)
 
 
 @lab.check("It is good", within=0.05)
 def good(k8s: Cluster) -> None:
-    seen = k8s.core.read_namespaced_config_map(namespace=lab.namespace, name="kept").data["word"]
+    seen = k8s.core.read_namespaced_config_map(namespace=k8s.namespace, name="kept").data["word"]
     expect(seen == "good", seen=seen, expected="good")
 
 
 @lab.sabotage("spoil it", breaks=good)
 def spoil(k8s: Cluster) -> None:
-    k8s.core.patch_namespaced_config_map(namespace=lab.namespace, name="kept", body={"data": {"word": "bad"}})
+    k8s.core.patch_namespaced_config_map(namespace=k8s.namespace, name="kept", body={"data": {"word": "bad"}})
 '''
 
 
@@ -53,7 +54,7 @@ def labs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "labs"
     folder.mkdir()
     (folder / "21_objects.py").write_text(LAB)
-    (folder / "22_more.py").write_text(LAB.replace("lab21", "lab22").replace("Objects", "More"))
+    (folder / "22_more.py").write_text(LAB.replace("Objects", "More"))
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -167,7 +168,7 @@ def test_run_verify_prove_reset(labs: Path, kube: FakeKube, capsys: pytest.Captu
     assert {check["status"] for check in told(capsys)["labs"][0]["checks"]} == {"PASS"}
 
     assert labctl("reset", "--all", "-o", "json") == 0
-    assert told(capsys) == {"removed": 1}  # lab 21 was reset by the proof
+    assert told(capsys) == {"removed": 2}
     assert kube.names("namespace") == {"kube-system"}
     assert kube.closed
 
@@ -236,9 +237,12 @@ def test_an_interrupted_lab_is_removed(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("labctl.lab.engine.runner.Runner.observe", interrupt)
+    monkeypatch.setattr("labctl.lab.engine.labrun.LabRun.observe", interrupt)
     assert labctl("run", "21") == 130
-    assert "interrupted in lab 21-objects; all that it made is removed" in capsys.readouterr().err
+    assert (
+        "interrupted; 0 of 1 lab(s) had ended; lab 21-objects: all that it made is removed"
+        in capsys.readouterr().err
+    )
     assert kube.names("namespace") == {"kube-system"}
 
 
@@ -249,8 +253,8 @@ def test_an_interrupted_lab_that_cannot_be_removed_is_listed(
         raise KeyboardInterrupt
 
     kube.finalizers.add("lab21")
-    monkeypatch.setattr("labctl.lab.engine.runner.Runner.observe", interrupt)
-    monkeypatch.setattr(suite_module, "INTERRUPTED_SECONDS", 0.02)
+    monkeypatch.setattr("labctl.lab.engine.labrun.LabRun.observe", interrupt)
+    monkeypatch.setattr(labrun_module, "INTERRUPTED_SECONDS", 0.02)
     assert labctl("run", "21") == 130
     said = capsys.readouterr().err
     assert "left behind: namespace/lab21: " in said
@@ -271,6 +275,12 @@ def test_reset_lists_what_cannot_be_removed(
     assert labctl("run", "21") == 0
 
 
+def as_text(result: RunResult, verb: str) -> str:
+    """All that is shown of a run: each lab as it ends, then the summary."""
+    parts = [*(lab_text.lab(one) for one in result.labs), lab_text.summary(result, verb)]
+    return "".join(part.plain for part in parts)
+
+
 def test_the_text_says_status_expected_actual_and_hint_without_colour() -> None:
     checks = (
         CheckResult("a", "It is so", Status.PASS, seconds=1.0),
@@ -282,7 +292,7 @@ def test_the_text_says_status_expected_actual_and_hint_without_colour() -> None:
         LabResult(22, "more", "More", Status.SKIP, (), "needs 3 workers, the cluster has 2"),
         LabResult(23, "held", "Held", Status.ERROR, (), "not gone", 1.0, ("namespace/lab23: held",)),
     )
-    shown = as_text(RunResult("one", "n", "v1.37.2", labs, 7.0), "run").plain
+    shown = as_text(RunResult("one", "n", "v1.37.2", labs, 7.0), "run")
     for line in (
         "21 objects: Objects  ERROR  6.0 s",
         "  PASS  It is so  1.0 s",
@@ -305,7 +315,7 @@ def test_what_was_seen_before_a_lab_broke_off_is_shown_with_the_reason() -> None
 
     def shown(*checks: CheckResult) -> str:
         lab = LabResult(21, "objects", "Objects", Status.ERROR, checks, "the node died")
-        return as_text(RunResult("one", "n", "v1.37.2", (lab,), 1.0), "prove").plain
+        return as_text(RunResult("one", "n", "v1.37.2", (lab,), 1.0), "prove")
 
     assert "PASS  It is so" in shown(seen, untold)
     assert "It is good" not in shown(untold), "it would only repeat the reason"

@@ -17,11 +17,12 @@ from kubernetes.client import (
 from kubernetes.client.exceptions import ApiException
 
 from labctl.lab import Cluster, probe_pod
-from labctl.lab.labels import LAB, NONCE, RUN, labelled
+from labctl.lab.instance import PLAIN, Instance
+from labctl.lab.labels import INSTANCE, LAB, NONCE, RUN, labelled
 from labctl.waiting import pause
 from tests.unit.fakes.apiserver import FakeKube, running
 
-LABELS = {LAB: "11-volume", RUN: "r", NONCE: "n"}
+LABELS = {LAB: "11-volume", INSTANCE: PLAIN, RUN: "r", NONCE: "n"}
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +42,9 @@ def k8s(kube: FakeKube) -> Cluster:
     k8s = Cluster(
         kube,  # type: ignore[arg-type]  # a stand-in
         running(),
-        lab="11-volume",
-        namespaces=["lab11"],
-        run="r",
-        nonce="n",
+        Instance(11, "11-volume", run="r", nonce="n"),
     )
-    k8s.patience = 5.0
-    return k8s
+    return k8s.patient(5.0)
 
 
 def config_map(name: str = "kept", **labels: str) -> V1ConfigMap:
@@ -188,9 +185,6 @@ def test_memory_outlives_the_handle(k8s: Cluster, kube: FakeKube) -> None:
     later = Cluster(
         kube,  # type: ignore[arg-type]  # a stand-in
         running(),
-        lab="11-volume",
-        namespaces=["lab11"],
-        run="s",
-        nonce="m",
+        Instance(11, "11-volume", run="s", nonce="m"),
     )
     assert (later.recall("digest"), later.recall("pods"), later.recall("more")) == ("abc", ["a", "b"], 1)

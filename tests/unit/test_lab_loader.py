@@ -16,7 +16,7 @@ Of two lines.
 """
 from labctl.lab import Cluster, Lab
 
-lab = Lab(namespace="lab11", term="볼륨")
+lab = Lab(term="볼륨")
 
 
 @lab.check("it is so")
@@ -50,7 +50,7 @@ def test_a_file_tells_who_it_is_without_being_run(folder: Path) -> None:
 
 def test_a_lab_is_loaded_and_leaves_no_compiled_file(folder: Path) -> None:
     (file,) = loader.discover(folder)
-    assert loader.load(file).namespace == "lab11"
+    assert loader.load(file).term == "볼륨"
     assert {one.name for one in folder.iterdir()} == {"11_volume.py", "README.md", "helper.py"}
 
 

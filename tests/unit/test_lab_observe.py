@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ from kubernetes.client.exceptions import ApiException
 from labctl.errors import ApiRefused, ApiUnreachable, CommandFailed, NodeDown, ProbeDidNotRun
 from labctl.lab import Cluster
 from labctl.lab.api import Check, CheckFailed, expect
+from labctl.lab.engine.foreign import Escaped
 from labctl.lab.engine.observe import Outcome, look_once, settle
+from labctl.lab.instance import Instance
 from labctl.lab.labels import NONCE
-from labctl.waiting import Hopeless, pause
+from labctl.waiting import Cancelled, Hopeless, cancellable, pause
 from tests.unit.fakes.apiserver import FakeKube, missing, running
 
 Raise = Exception | None
@@ -35,11 +38,14 @@ def k8s(kube: FakeKube) -> Cluster:
     return Cluster(
         kube,  # type: ignore[arg-type]  # a stand-in
         running(),
-        lab="11-volume",
-        namespaces=["lab11"],
-        run="r",
-        nonce="n",
+        Instance(11, "11-volume", run="r", nonce="n"),
     )
+
+
+def cancelled() -> Event:
+    event = Event()
+    event.set()
+    return event
 
 
 class Script:
@@ -59,7 +65,7 @@ class Script:
 
 
 def check(look: Any, *, within: float = 0.2, consistently: float = 0.0, control: Any = None) -> Check:
-    return Check("c", "it is so", look, within, consistently, control)
+    return Check("it is so", look, within, consistently, control, "c")
 
 
 HOLDS = None
@@ -91,11 +97,13 @@ def test_every_exception_has_one_outcome(k8s: Cluster, raised: Raise, outcome: O
     assert (seen.cause is None) == (outcome is Outcome.HOLDS)
 
 
-def test_an_interrupt_is_no_outcome(k8s: Cluster) -> None:
+def test_an_interrupt_of_the_labs_own_is_a_bug_and_one_of_ours_is_no_outcome(k8s: Cluster) -> None:
     def interrupted(k8s: Cluster) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    seen = look_once(interrupted, k8s)
+    assert (seen.outcome, type(seen.cause)) == (Outcome.BROKEN, Escaped)
+    with cancellable(cancelled()), pytest.raises(Cancelled):
         settle(check(interrupted), k8s)
 
 
@@ -173,7 +181,7 @@ def test_a_control_that_did_not_run_makes_the_negative_unknown(k8s: Cluster) -> 
 def test_a_control_that_comes_back_starts_the_time_anew(k8s: Cluster) -> None:
     flickering = Script(HOLDS, NO, HOLDS)
     look = Script(HOLDS)
-    assert settle(check(look, consistently=0.03, control=flickering), k8s).outcome is Outcome.HOLDS
+    assert settle(check(look, within=5, consistently=0.03, control=flickering), k8s).outcome is Outcome.HOLDS
     assert flickering.calls > 3
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,11 +18,12 @@ from labctl.errors import CleanupIncomplete, Conflict, ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, expect, holds, ready
 from labctl.lab.engine import namespaces as namespaces_module
 from labctl.lab.engine.loader import LabFile
-from labctl.lab.engine.runner import Runner
-from labctl.lab.labels import LAB, NONCE
+from labctl.lab.instance import PLAIN
+from labctl.lab.labels import INSTANCE, LAB, NONCE
 from labctl.lab.results import CheckResult, LabResult, Status
 from labctl.waiting import Hopeless, pause
 from tests.unit.fakes.apiserver import FakeKube, Listener, node, running
+from tests.unit.fakes.site import FakeDocker, run_of
 
 FILE = LabFile(11, "volume", Path(__file__), "Volumes")
 
@@ -38,45 +38,13 @@ def kube() -> FakeKube:
     return FakeKube()
 
 
-class FakeDocker:
-    """Answers for the containers of the cluster; ``states`` overrides docker's word for one."""
-
-    def __init__(self, **states: str) -> None:
-        self.states = {
-            "one-control-plane": "running",
-            "one-worker": "running",
-            "one-worker2": "running",
-            **states,
-        }
-
-    def containers(self, labels: Any) -> list[Any]:
-        return [SimpleNamespace(name=name, state=state) for name, state in self.states.items()]
-
-
-def runner(
-    kube: FakeKube,
-    *,
-    cluster: RunningCluster | None = None,
-    docker: FakeDocker | None = None,
-    strict: bool = False,
-    listener: Listener | None = None,
-) -> Runner:
-    return Runner(
-        kube,  # type: ignore[arg-type]  # a stand-in
-        cluster or running(),
-        listener or Listener(),
-        docker=docker,  # type: ignore[arg-type]  # a stand-in
-        strict=strict,
-    )
-
-
 def config_map(name: str) -> V1ConfigMap:
     return V1ConfigMap(metadata=V1ObjectMeta(name=name))
 
 
 def good_lab() -> Lab:
     """Two steps and two checks over a ConfigMap that holds the nonce."""
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.step("Make it")
     def make(k8s: Cluster) -> None:
@@ -109,7 +77,7 @@ def statuses(result: LabResult) -> list[Status]:
 
 
 def test_a_good_lab_passes_and_everything_carries_its_labels(kube: FakeKube) -> None:
-    result = runner(kube).run(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).run()
     assert (result.status, statuses(result)) == (Status.PASS, [Status.PASS, Status.PASS])
     namespace = kube.objects["namespace", "", "lab11"]
     assert namespace.metadata.labels["pod-security.kubernetes.io/enforce"] == "restricted"
@@ -118,25 +86,25 @@ def test_a_good_lab_passes_and_everything_carries_its_labels(kube: FakeKube) -> 
 
 
 def test_a_lab_starts_from_nothing_each_time(kube: FakeKube) -> None:
-    first = runner(kube).run(FILE, good_lab())
+    first = run_of(kube, FILE, good_lab()).run()
     nonce = kube.objects["config_map", "lab11", "kept"].metadata.labels[NONCE]
-    second = runner(kube).run(FILE, good_lab())
+    second = run_of(kube, FILE, good_lab()).run()
     assert (first.status, second.status) == (Status.PASS, Status.PASS)
     assert kube.objects["config_map", "lab11", "kept"].metadata.labels[NONCE] != nonce
 
 
 def test_verify_works_from_another_process_and_changes_nothing(kube: FakeKube) -> None:
-    runner(kube).run(FILE, good_lab())
+    run_of(kube, FILE, good_lab()).run()
     kube.calls.clear()
-    result = runner(kube).verify(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).verify()
     assert result.status is Status.PASS
     assert not [call for call in kube.calls if not call.startswith(("read_", "list_"))]
 
 
 def test_a_check_that_fails_says_what_and_why_and_what_to_do(kube: FakeKube) -> None:
-    runner(kube).run(FILE, good_lab())
+    run_of(kube, FILE, good_lab()).run()
     kube.objects["config_map", "lab11", "kept"].data = {"nonce": "yesterday"}
-    result = runner(kube).verify(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).verify()
     assert statuses(result) == [Status.PASS, Status.FAIL]
     failed = result.checks[1]
     assert failed.id == "holds_nonce"
@@ -145,16 +113,16 @@ def test_a_check_that_fails_says_what_and_why_and_what_to_do(kube: FakeKube) -> 
 
 
 def test_hints_are_asked_for_the_check_that_failed_only(kube: FakeKube) -> None:
-    runner(kube).run(FILE, good_lab())
+    run_of(kube, FILE, good_lab()).run()
     del kube.objects["config_map", "lab11", "kept"]
-    result = runner(kube).verify(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).verify()
     assert statuses(result) == [Status.FAIL, Status.FAIL]
     assert "not found" in result.checks[0].actual
     assert [bool(check.hint) for check in result.checks] == [False, True]
 
 
 def test_a_hint_that_fails_does_not_lose_the_result(kube: FakeKube) -> None:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.check("no", within=0)
     def no(k8s: Cluster) -> None:
@@ -164,43 +132,43 @@ def test_a_hint_that_fails_does_not_lose_the_result(kube: FakeKube) -> None:
     def bad(k8s: Cluster) -> str | None:
         raise KeyError("typo")
 
-    (check,) = runner(kube).run(FILE, lab).checks
+    (check,) = run_of(kube, FILE, lab).run().checks
     assert check.status is Status.FAIL
     assert "bad failed with KeyError" in check.hint
 
 
 def test_verify_of_a_lab_that_was_never_run_fails_at_once_and_says_so(kube: FakeKube) -> None:
-    result = runner(kube).verify(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).verify()
     assert statuses(result) == [Status.FAIL, Status.FAIL]
     assert result.checks[0].hint == "run the lab first: `labctl lab run 11`"
 
 
 def test_a_probe_that_did_not_run_is_an_error_never_a_failure(kube: FakeKube) -> None:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.check("nobody answers", within=0.02)
     def blocked(k8s: Cluster) -> None:
         raise ProbeDidNotRun("the probe did not run", why="the pod is gone")
 
-    result = runner(kube).run(FILE, lab)
+    result = run_of(kube, FILE, lab).run()
     assert (result.status, statuses(result)) == (Status.ERROR, [Status.ERROR])
     assert result.checks[0].actual == "the probe did not run: the pod is gone"
 
 
 def test_a_bug_in_a_check_is_an_error_with_its_line(kube: FakeKube) -> None:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.check("a typo", within=60)
     def typo(k8s: Cluster) -> None:
         raise TypeError("no such thing")
 
-    (check,) = runner(kube).run(FILE, lab).checks
+    (check,) = run_of(kube, FILE, lab).run().checks
     assert check.status is Status.ERROR
     assert check.actual.startswith("TypeError: no such thing (test_lab_runner.py:")
 
 
 def test_a_step_that_fails_makes_the_lab_an_error_and_no_check_is_looked_at(kube: FakeKube) -> None:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
     looked = []
 
     @lab.step("Make it twice")
@@ -212,7 +180,7 @@ def test_a_step_that_fails_makes_the_lab_an_error_and_no_check_is_looked_at(kube
     def never(k8s: Cluster) -> None:
         looked.append(1)
 
-    result = runner(kube).run(FILE, lab)
+    result = run_of(kube, FILE, lab).run()
     assert (result.status, statuses(result), looked) == (Status.ERROR, [Status.SKIP], [])
     assert result.reason.startswith("step 'Make it twice': cannot Make it twice: 409 Conflict")
 
@@ -224,7 +192,7 @@ def test_what_was_found_before_the_work_broke_off_stays(kube: FakeKube) -> None:
         yield found
         raise CleanupIncomplete("not gone", leftovers=["namespace/lab11"], why="a finalizer")
 
-    result = runner(kube).result(FILE, good_lab(), work)
+    result = run_of(kube, FILE, good_lab()).result(work)
     assert result.checks[0] is found
     rest = result.checks[1]
     assert (len(result.checks), rest.id, rest.status) == (2, "the-rest", Status.ERROR)
@@ -233,7 +201,7 @@ def test_what_was_found_before_the_work_broke_off_stays(kube: FakeKube) -> None:
 
 
 def waiting_lab(condition: Any, within: float) -> tuple[Lab, list[int]]:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
     acted: list[int] = []
 
     @lab.step("Go on", when=condition, within=within)
@@ -256,14 +224,14 @@ def test_a_step_waits_for_its_condition(kube: FakeKube) -> None:
 
     listener = Listener()
     lab, acted = waiting_lab(third_time, within=60)
-    assert runner(kube, listener=listener).run(FILE, lab).status is Status.PASS
+    assert run_of(kube, FILE, lab, listener=listener).run().status is Status.PASS
     assert (len(looks), acted) == (3, [1])
     assert listener.notes == ["1 of 3", "2 of 3"]
 
 
 def test_a_step_whose_condition_never_comes_is_an_error_with_the_last_observation(kube: FakeKube) -> None:
     lab, acted = waiting_lab(ready("writer"), within=0.02)
-    result = runner(kube).run(FILE, lab)
+    result = run_of(kube, FILE, lab).run()
     assert (result.status, acted) == (Status.ERROR, [])
     assert "not within 0 s: last seen: not found" in result.reason
 
@@ -275,7 +243,7 @@ def test_a_vain_wait_comes_with_the_advice_that_is_for_every_check(kube: FakeKub
     def everywhere(k8s: Cluster) -> str | None:
         return "kube-proxy does not run"
 
-    assert "(kube-proxy does not run)" in runner(kube).run(FILE, lab).reason
+    assert "(kube-proxy does not run)" in run_of(kube, FILE, lab).run().reason
 
 
 def test_a_condition_that_can_no_longer_come_true_ends_the_wait_at_once(kube: FakeKube) -> None:
@@ -286,21 +254,21 @@ def test_a_condition_that_can_no_longer_come_true_ends_the_wait_at_once(kube: Fa
         raise Hopeless("pod lab11/writer: ImagePullBackOff: no such image")
 
     lab, acted = waiting_lab(refused, within=3600)
-    result = runner(kube).run(FILE, lab)
+    result = run_of(kube, FILE, lab).run()
     assert (result.status, acted, len(looks)) == (Status.ERROR, [], 1)
     assert "ImagePullBackOff: no such image" in result.reason
 
 
 def test_a_node_that_died_is_named_and_the_lab_is_an_error(kube: FakeKube) -> None:
     docker = FakeDocker()
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.check("somebody answers", within=3600)
     def answers(k8s: Cluster) -> None:
         docker.states["one-worker"] = "exited"
         expect(False, seen="nobody")
 
-    result = runner(kube, docker=docker).run(FILE, lab)
+    result = run_of(kube, FILE, lab, docker=docker).run()
     assert (result.status, statuses(result)) == (Status.ERROR, [Status.ERROR])
     assert "container one-worker exited" in result.checks[0].actual
 
@@ -314,20 +282,20 @@ def test_a_step_that_fails_because_a_node_died_names_the_node(kube: FakeKube) ->
         docker.states["one-worker2"] = "exited"
         raise OSError("connection refused")
 
-    result = runner(kube, docker=docker).run(FILE, lab)
+    result = run_of(kube, FILE, lab, docker=docker).run()
     assert result.status is Status.ERROR
     assert "container one-worker2 exited" in result.reason
 
 
 def test_a_dead_node_is_noticed_before_anything_is_touched(kube: FakeKube) -> None:
-    result = runner(kube, docker=FakeDocker(**{"one-worker": "paused"})).run(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab(), docker=FakeDocker(**{"one-worker": "paused"})).run()
     assert (result.status, kube.calls) == (Status.ERROR, [])
     assert "one-worker is paused" in result.reason
 
 
 def test_a_node_that_is_not_ready_is_an_error_too(kube: FakeKube) -> None:
     kube.add("node", "", node("one-worker", ready=False))
-    result = runner(kube).run(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).run()
     assert result.status is Status.ERROR
     assert "not Ready: one-worker" in result.reason
 
@@ -346,11 +314,11 @@ def test_a_lab_that_the_cluster_is_not_fit_for_is_skipped(
 ) -> None:
     lab = good_lab()
     lab.needs = tuple(needs)
-    result = runner(kube, cluster=cluster).run(FILE, lab)
+    result = run_of(kube, FILE, lab, cluster=cluster).run()
     assert (result.status, statuses(result)) == (Status.SKIP, [Status.SKIP, Status.SKIP])
     assert reason in result.reason
     assert kube.calls == []
-    strict = runner(kube, cluster=cluster, strict=True).run(FILE, lab)
+    strict = run_of(kube, FILE, lab, cluster=cluster, strict=True).run()
     assert (strict.status, statuses(strict)) == (Status.FAIL, [Status.FAIL, Status.FAIL])
     assert reason in strict.checks[0].actual
 
@@ -358,14 +326,14 @@ def test_a_lab_that_the_cluster_is_not_fit_for_is_skipped(
 def test_a_lab_whose_needs_are_met_runs(kube: FakeKube) -> None:
     lab = good_lab()
     lab.needs = ("workers=2", "node access", "load balancer")
-    assert runner(kube).run(FILE, lab).status is Status.PASS
+    assert run_of(kube, FILE, lab).run().status is Status.PASS
 
 
 # --- experiments
 
 
 def experiment_lab(events: list[str], *, symptom: bool = True) -> Lab:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     def rest_works(k8s: Cluster) -> None: ...
 
@@ -387,28 +355,28 @@ def experiment_lab(events: list[str], *, symptom: bool = True) -> Lab:
 
 def test_each_statement_of_an_experiment_is_a_check(kube: FakeKube) -> None:
     events: list[str] = []
-    result = runner(kube).run(FILE, experiment_lab(events))
+    result = run_of(kube, FILE, experiment_lab(events)).run()
     assert [(check.id, check.title, check.status) for check in result.checks] == [
-        ("without-1", "the symptom", Status.PASS),
-        ("without-2", "the rest works", Status.PASS),
-        ("without-3", "it is healed", Status.PASS),
+        ("without.1", "the symptom", Status.PASS),
+        ("without.2", "the rest works", Status.PASS),
+        ("without.3", "it is healed", Status.PASS),
     ]
     assert events == ["taken away", "put back"]
 
 
 def test_an_experiment_goes_on_after_a_failure_and_puts_everything_back(kube: FakeKube) -> None:
     events: list[str] = []
-    result = runner(kube).run(FILE, experiment_lab(events, symptom=False))
+    result = run_of(kube, FILE, experiment_lab(events, symptom=False)).run()
     assert statuses(result) == [Status.FAIL, Status.PASS, Status.PASS]
     assert events == ["taken away", "put back"]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, GeneratorExit, RuntimeError])
 def test_an_experiment_that_is_cut_short_puts_everything_back(
     kube: FakeKube, stop: type[BaseException]
 ) -> None:
     events: list[str] = []
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.experiment("Cut short")
     def cut(k8s: Cluster) -> Experiment:
@@ -419,41 +387,37 @@ def test_an_experiment_that_is_cut_short_puts_everything_back(
         finally:
             events.append("put back")
 
-    if stop is KeyboardInterrupt:
-        with pytest.raises(KeyboardInterrupt):
-            runner(kube).run(FILE, lab)
-    else:
-        result = runner(kube).run(FILE, lab)
-        assert statuses(result) == [Status.PASS, Status.ERROR]
-        assert "RuntimeError: enough" in result.checks[1].actual
+    result = run_of(kube, FILE, lab).run()
+    assert statuses(result) == [Status.PASS, Status.ERROR]
+    assert f"{stop.__name__}: enough (test_lab_runner.py:" in result.checks[1].actual
     assert events == ["taken away", "put back"]
 
 
 def test_verify_leaves_experiments_out(kube: FakeKube) -> None:
     events: list[str] = []
     lab = experiment_lab(events)
-    runner(kube).prepare(FILE, lab)
-    assert statuses(runner(kube).verify(FILE, lab)) == [Status.SKIP]
+    run_of(kube, FILE, lab).prepare()
+    assert statuses(run_of(kube, FILE, lab).verify()) == [Status.SKIP]
     assert events == []
 
 
 def test_an_experiment_that_states_nothing_is_an_error(kube: FakeKube) -> None:
-    lab = Lab(namespace="lab11")
+    lab = Lab()
 
     @lab.experiment("Silent")
     def silent(k8s: Cluster) -> Experiment:
-        nothing: Iterator[Any] = iter(())
-        yield from nothing
+        if not k8s.nodes:
+            yield "never", lambda k8s: None
 
-    assert statuses(runner(kube).run(FILE, lab)) == [Status.ERROR]
+    assert statuses(run_of(kube, FILE, lab).run()) == [Status.ERROR]
 
 
 # --- reset
 
 
 def test_reset_removes_what_carries_the_label_wherever_it_is(kube: FakeKube) -> None:
-    runner(kube).run(FILE, good_lab())
-    labels = {LAB: "11-volume"}
+    run_of(kube, FILE, good_lab()).run()
+    labels = {LAB: "11-volume", INSTANCE: PLAIN}
     volume = V1PersistentVolume(
         metadata=V1ObjectMeta(name="pv", labels=labels), spec=V1PersistentVolumeSpec()
     )
@@ -462,11 +426,11 @@ def test_reset_removes_what_carries_the_label_wherever_it_is(kube: FakeKube) -> 
     kube.add("config_map", "kube-system", config_map("theirs"))
     other = V1Namespace(metadata=V1ObjectMeta(name="extra", labels=labels))
     kube.add("namespace", "", other)
-    assert runner(kube).reset(FILE, good_lab()) == 4
+    assert run_of(kube, FILE, good_lab()).reset() == 4
     assert kube.names("namespace") == {"kube-system"}
     assert kube.names("persistent_volume") == set()
     assert kube.names("config_map", "kube-system") == {"theirs"}
-    assert runner(kube).reset(FILE, good_lab()) == 0
+    assert run_of(kube, FILE, good_lab()).reset() == 0
 
 
 @pytest.mark.parametrize("labels", [None, {LAB: "12-service"}])
@@ -474,9 +438,11 @@ def test_a_namespace_that_is_not_the_labs_is_left_alone(
     kube: FakeKube, labels: dict[str, str] | None
 ) -> None:
     kube.add("namespace", "", V1Namespace(metadata=V1ObjectMeta(name="lab11", labels=labels)))
-    for verb in (runner(kube).run, runner(kube).reset):
-        with pytest.raises(Conflict, match="namespace lab11 is not lab 11-volume's"):
-            verb(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).run()
+    assert (result.status, result.code) == (Status.ERROR, Conflict.exit_code)
+    assert "namespace lab11 is not lab 11-volume's" in result.reason
+    with pytest.raises(Conflict, match="namespace lab11 is not lab 11-volume's"):
+        run_of(kube, FILE, good_lab()).reset()
     assert "lab11" in kube.names("namespace")
 
 
@@ -484,12 +450,12 @@ def test_a_finalizer_that_holds_a_namespace_is_named_in_bounded_time(
     kube: FakeKube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(namespaces_module, "REMOVAL_SECONDS", 0.05)
-    runner(kube).run(FILE, good_lab())
+    run_of(kube, FILE, good_lab()).run()
     kube.finalizers.add("lab11")
-    result = runner(kube).run(FILE, good_lab())
+    result = run_of(kube, FILE, good_lab()).run()
     assert result.status is Status.ERROR
     (left,) = result.leftovers
     assert left.startswith("namespace/lab11: ")
     assert "example.com/hold" in left
     kube.finalizers.clear()
-    assert runner(kube).run(FILE, good_lab()).status is Status.PASS
+    assert run_of(kube, FILE, good_lab()).run().status is Status.PASS

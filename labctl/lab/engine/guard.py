@@ -6,7 +6,9 @@ most of a minute; then the API server about its nodes.
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from labctl.cluster.running import RunningCluster, require_nodes
@@ -30,6 +32,15 @@ class Guard:
         self._docker = docker
         self._asked = float("-inf")
         self.excused = False
+
+    @contextlib.contextmanager
+    def excuse(self) -> Iterator[None]:
+        """A block in which nothing is asked."""
+        self.excused = True
+        try:
+            yield
+        finally:
+            self.excused = False
 
     def glance(self) -> None:
         """Ask docker, but not more often than every `EVERY_SECONDS`."""

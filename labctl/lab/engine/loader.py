@@ -9,22 +9,29 @@ becomes a `ConfigError` that names file and line.
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import re
 import sys
 import traceback
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl import paths
 from labctl.errors import ConfigError, ConfigProblem, UsageError
 from labctl.lab.api import Lab
+from labctl.lab.engine import foreign
+from labctl.lab.source import LabMistake
 
 FOLDER = "labs"
 
+LOAD_SECONDS = 30.0
+"""How long a lab file may take to be loaded: the official client takes two seconds on a busy machine."""
+
 _FILE = re.compile(r"(\d\d)_([a-z0-9_]+)\.py")
+_LIKE_A_LAB = re.compile(r"(\d{1,3})[-_. ]?([^.].*)\.py")
 _RANGE = re.compile(r"(\d{1,2})-(\d{1,2})")
 
 
@@ -39,6 +46,7 @@ class LabFile:
     story: str = ""
     term: str = ""
     problem: ConfigProblem | None = None
+    misnamed: bool = False
 
     @property
     def name(self) -> str:
@@ -69,7 +77,8 @@ def discover(folder: Path) -> tuple[LabFile, ...]:
     """Every lab of a folder by number. Raises `ConfigError` when two files carry one number."""
     if not folder.is_dir():
         return ()
-    found = [_read(one) for one in sorted(folder.iterdir()) if _FILE.fullmatch(one.name)]
+    found = [_read(one) for one in sorted(folder.iterdir()) if _LIKE_A_LAB.fullmatch(one.name)]
+    found.sort(key=lambda one: one.number)
     problems = [
         ConfigProblem(
             str(second.path),
@@ -78,7 +87,7 @@ def discover(folder: Path) -> tuple[LabFile, ...]:
             f"lab {second.number:02d} is also {first.path.name}",
             allowed="one file per number",
         )
-        for first, second in itertools.pairwise(found)
+        for first, second in itertools.pairwise(one for one in found if not one.misnamed)
         if first.number == second.number
     ]
     if problems:
@@ -116,16 +125,34 @@ def load(file: LabFile) -> Lab:
     module.__file__ = str(file.path)
     sys.modules[module.__name__] = module
     try:
-        # Not through the import system: it would leave compiled files beside the learner's own.
-        exec(compile(file.path.read_bytes(), str(file.path), "exec"), module.__dict__)  # noqa: S102  # loading by path is its purpose
+        with _beside(file.path.parent):
+            foreign.call(lambda: _execute(file.path, module), within=LOAD_SECONDS)
         lab = module.__dict__.get("lab")
         if not isinstance(lab, Lab):
             raise _NoLab("the file defines no `lab = Lab(...)`")
         lab.refuse_incomplete()
-    except (Exception, SystemExit) as wrong:
+    except Exception as raised:  # noqa: BLE001  # an author's file may raise anything
+        wrong = raised.__cause__ if isinstance(raised, foreign.Escaped) and raised.__cause__ else raised
         problem = ConfigProblem(str(file.path), _line(wrong, file.path), 1, _message(wrong))
         raise ConfigError(f"lab {file.name} cannot be loaded", problems=[problem]) from wrong
     return lab
+
+
+def _execute(path: Path, module: types.ModuleType) -> None:
+    # Not through the import system: it would leave compiled files beside the learner's own.
+    exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102  # loading by path is its purpose
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Let a lab import modules that lie beside it; they come last, so that none hides an installed one."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        sys.dont_write_bytecode = before
 
 
 def translated(file: LabFile, language: str) -> tuple[str, str]:
@@ -151,22 +178,40 @@ class _NoLab(Exception):
 
 
 def _read(path: Path) -> LabFile:
+    """What the file tells; whatever is wrong with it is a problem of its own, and no other lab's."""
     match = _FILE.fullmatch(path.name)
-    assert match is not None
+    if match is None:
+        return _misnamed(path)
     number, slug = int(match.group(1)), match.group(2).replace("_", "-")
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
-    except (SyntaxError, ValueError) as wrong:
+    except OSError as refused:
+        problem = ConfigProblem(str(path), 1, 1, f"cannot be read: {refused.strerror or refused}")
+        return LabFile(number, slug, path, problem=problem)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as wrong:
         line = getattr(wrong, "lineno", None) or 1
         column = getattr(wrong, "offset", None) or 1
+        said = getattr(wrong, "msg", wrong)
         return LabFile(
-            number,
-            slug,
-            path,
-            problem=ConfigProblem(str(path), line, column, f"not Python: {getattr(wrong, 'msg', wrong)}"),
+            number, slug, path, problem=ConfigProblem(str(path), line, column, f"not Python: {said}")
         )
     title, _, story = (ast.get_docstring(tree) or "").partition("\n")
     return LabFile(number, slug, path, title.strip().rstrip("."), story.strip(), _term(tree))
+
+
+def _misnamed(path: Path) -> LabFile:
+    """A file that looks like a lab and is not called like one: passed over in silence it would be missed."""
+    match = _LIKE_A_LAB.fullmatch(path.name)
+    assert match is not None
+    problem = ConfigProblem(
+        str(path),
+        1,
+        1,
+        "looks like a lab and is not called like one",
+        value=path.name,
+        allowed="two digits, an underscore, then a-z, 0-9 and underscores: NN_topic.py",
+    )
+    return LabFile(int(match.group(1)), match.group(2), path, problem=problem, misnamed=True)
 
 
 def _term(tree: ast.Module) -> str:
@@ -198,6 +243,8 @@ def _named(labs: Sequence[LabFile], word: str) -> list[LabFile]:
 def _line(wrong: BaseException, path: Path) -> int:
     if isinstance(wrong, SyntaxError) and wrong.filename == str(path):
         return wrong.lineno or 1
+    if isinstance(wrong, LabMistake) and wrong.line:
+        return wrong.line
     lines = [
         frame.lineno for frame in traceback.extract_tb(wrong.__traceback__) if frame.filename == str(path)
     ]
@@ -205,8 +252,6 @@ def _line(wrong: BaseException, path: Path) -> int:
 
 
 def _message(wrong: BaseException) -> str:
-    from labctl.lab.api import LabMistake
-
     if isinstance(wrong, LabMistake | _NoLab):
         return str(wrong)
     return f"{type(wrong).__name__}: {wrong}"

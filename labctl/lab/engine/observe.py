@@ -14,13 +14,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from labctl.errors import ApiRefused, ApiUnreachable, KubernetesError, LabctlError
-from labctl.lab.api import Check, CheckFailed, Condition, Holds
+from labctl.lab.api import Condition, Statement
+from labctl.lab.engine import foreign
+from labctl.lab.expectation import CheckFailed
 from labctl.lab.handle import Cluster
 from labctl.waiting import POLL_SECONDS, Deadline, Hopeless, NotYet, until
 
 NOT_FOUND = 404
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP answers of a server that is busy or starting; the others will be the same next time."""
+
+LATE_SECONDS = 20.0
+"""How long one look may take beyond the check's own time. The slowest that a probe does by itself is a name
+whose server is silent, some 12 s; whatever takes longer does not look, it hangs."""
 
 
 class Outcome(enum.Enum):
@@ -48,11 +54,14 @@ class Seen:
     by_control: bool = False
 
 
-def look_once(look: Condition, k8s: Cluster) -> Seen:
-    """Look and say what came of it; an interrupt is the only thing that comes out as an exception."""
+def look_once(look: Condition, k8s: Cluster, *, within: float = 60.0) -> Seen:
+    """Look and say what came of it; an interrupt is the only thing that comes out as an exception.
+
+    A look that has not returned after ``within`` seconds is ended and is BROKEN.
+    """
     try:
         with k8s.kube.translated("ask the API server"):
-            look(k8s)
+            foreign.refuse_value(foreign.call(lambda: look(k8s), within=within))
     except Hopeless as never:
         return Seen(Outcome.HOPELESS, actual=str(never), cause=never)
     except CheckFailed as failed:
@@ -69,7 +78,7 @@ def look_once(look: Condition, k8s: Cluster) -> Seen:
 
 
 def settle(
-    check: Check | Holds,
+    check: Statement,
     k8s: Cluster,
     *,
     between: Callable[[], None] = lambda: None,
@@ -88,15 +97,14 @@ def settle(
 class _Round:
     """The state between two looks: the time that is left, and since when it holds."""
 
-    def __init__(
-        self, check: Check | Holds, k8s: Cluster, between: Callable[[], None], within: float
-    ) -> None:
+    def __init__(self, check: Statement, k8s: Cluster, between: Callable[[], None], within: float) -> None:
         self._check = check
         self._k8s = k8s
         self._between = between
         self._deadline = Deadline(within)
         self._holds_since: float | None = None
         self._server_was_away = False
+        self._last: Seen | None = None
 
     def __call__(self) -> Seen:
         """One round; returns the final outcome, or raises `NotYet` for another round."""
@@ -104,25 +112,29 @@ class _Round:
         self._server_was_away = isinstance(seen.cause, ApiUnreachable)
         if seen.outcome is Outcome.HOLDS:
             return self._held()
+        if isinstance(seen.cause, foreign.Overdue) and self._last is not None and self._deadline.over():
+            return self._last  # it looked in its time, and this is what it saw
         if seen.outcome in (Outcome.HOPELESS, Outcome.BROKEN):
             return seen
         if self._holds_since is not None and seen.outcome is Outcome.NOT_YET and not seen.by_control:
             held = time.monotonic() - self._holds_since
             return replace(seen, actual=f"held for {held:.1f} s, then: {seen.actual}")
         self._holds_since = None
+        self._last = seen
         self._between()
         if self._deadline.over():
             return seen
         raise NotYet(seen.actual)
 
     def _look(self) -> Seen:
+        patience = self._deadline.left() + LATE_SECONDS
         if self._server_was_away:
             # A server that has just started refuses (403) what it will allow a moment later.
             ready = look_once(_server_ready, self._k8s)
             if ready.outcome is not Outcome.HOLDS:
                 return ready
         if self._check.control is not None:
-            control = look_once(self._check.control, self._k8s)
+            control = look_once(self._check.control, self._k8s, within=patience)
             if control.outcome is not Outcome.HOLDS:
                 wanted = control.expected or _name(self._check.control)
                 return replace(
@@ -131,7 +143,7 @@ class _Round:
                     actual=f"the control does not hold, so nothing follows from this check: {control.actual}",
                     by_control=True,
                 )
-        return look_once(self._check.look, self._k8s)
+        return look_once(self._check.look, self._k8s, within=patience)
 
     def _held(self) -> Seen:
         now = time.monotonic()

@@ -1,41 +1,52 @@
-"""Several labs on one cluster, one after the other: what `labctl lab run` and `labctl ci` call.
+"""Several labs on one cluster: what `labctl lab run`, `labctl lab prove` and `labctl ci` call.
 
-It loads every lab before it touches the cluster, holds the cluster's lock meanwhile, and when it is
-interrupted removes what the lab under way has made, or says what is left.
+It loads every lab before it touches the cluster. Labs that touch nothing run side by side, those that take
+something away run alone; results come in the labs' order. An interrupt ends all of them, removes what they have
+made or says what is left, and what had ended is known.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from labctl import parallel
 from labctl.cluster.running import RunningCluster, require_nodes
-from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem, LabctlError
+from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem
 from labctl.images import workloads
-from labctl.kube import Kube, connect
+from labctl.kube import connect
 from labctl.lab.api import Lab
-from labctl.lab.engine import namespaces
+from labctl.lab.engine import namespaces, prover
+from labctl.lab.engine.guard import Guard
+from labctl.lab.engine.labrun import LabRun, Site
 from labctl.lab.engine.loader import LabFile, load
 from labctl.lab.engine.lock import only_one
-from labctl.lab.engine.prover import prove
-from labctl.lab.engine.runner import Runner, owned
+from labctl.lab.instance import new_tag
 from labctl.lab.labels import new_nonce
 from labctl.lab.results import LabResult, RunResult
+from labctl.parallel import Work
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 
 Verb = Literal["run", "verify", "prove"]
 
-INTERRUPTED_SECONDS = 30.0
-"""How long an interrupted command may still clean up before it only says what is left."""
+PER_CORE = 3
+"""How many labs run side by side for each core: they wait most of their time."""
+LAB_BYTES = 400 << 20
+"""What a lab under way needs at most, its pods and our share of them: for the number that runs side by side."""
 
 
 @dataclass
 class Suite:
-    """Labs to work through on ``cluster``; ``strict`` makes an unmet need a failure."""
+    """Labs to work through on ``cluster``; ``strict`` makes an unmet need a failure.
+
+    ``jobs`` is how many run side by side; 0 decides by cores and memory. ``on_result`` hears of each lab as it
+    ends, in the main thread; ``ended`` keeps them.
+    """
 
     cluster: RunningCluster
     files: Sequence[LabFile]
@@ -43,31 +54,38 @@ class Suite:
     docker: Docker | None = None
     strict: bool = False
     on_result: Callable[[LabResult], None] = field(default=lambda _: None)
+    jobs: int = 0
+    ended: list[LabResult] = field(default_factory=list)
 
     def go(self, verb: Verb) -> RunResult:
         """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
-        when another labctl is at it or a namespace is foreign, `NodeDown` when a node does not run, and
-        errors of the connection."""
+        when another labctl is at it, `NodeDown` when a node does not run, and errors of the connection."""
         started = time.monotonic()
         labs = load_all(self.files)
-        with self._runner() as runner:
+        with self._site() as site:
             self._bring_images()
-            version = runner.kube.version()
-            results = [self._one(runner, verb, file, lab) for file, lab in labs]
-        seconds = time.monotonic() - started
-        return RunResult(self.cluster.name, runner.run_id, version, tuple(results), seconds)
+            version = site.kube.version()
+            try:
+                results = self._prove(site, labs) if verb == "prove" else self._each(site, labs, verb)
+            except KeyboardInterrupt as stop:
+                ended = f"interrupted; {len(self.ended)} of {len(labs)} lab(s) had ended"
+                raise type(stop)("; ".join([ended, *site.tidied])) from stop
+            seconds = time.monotonic() - started
+            return RunResult(self.cluster.name, site.run_id, version, tuple(results), seconds)
 
     def reset(self) -> int:
-        """Remove what the labs have made; returns how many objects. Raises one `CleanupIncomplete`."""
+        """Remove what every instance of the labs has made; returns how many objects. Raises one
+        `CleanupIncomplete`."""
         labs = load_all(self.files)
         removed = 0
         left: list[str] = []
-        with self._runner() as runner:
+        with self._site() as site:
             for file, lab in labs:
-                try:
-                    removed += runner.reset(file, lab)
-                except CleanupIncomplete as incomplete:
-                    left += incomplete.leftovers
+                for tag in sorted({"", *namespaces.instances(site.kube, file.name)}):
+                    try:
+                        removed += LabRun.of(site, file, lab, tag).reset()
+                    except CleanupIncomplete as incomplete:
+                        left += incomplete.leftovers
         if left:
             raise CleanupIncomplete(
                 "not everything could be removed", leftovers=left, why=f"{len(left)} object(s) are left",
@@ -75,33 +93,89 @@ class Suite:
             )  # fmt: skip
         return removed
 
+    def _each(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], verb: Verb) -> list[LabResult]:
+        runs = [LabRun.of(site, file, lab) for file, lab in labs]
+        work = [
+            Work(run.file.name, run.run if verb == "run" else run.verify, alone=bool(run.lab.touches))
+            for run in runs
+        ]
+        return parallel.run(work, at_once=self._at_once(), on_end=lambda _, result: self._heard(result))
+
+    def _prove(self, site: Site, labs: Sequence[tuple[LabFile, Lab]]) -> list[LabResult]:
+        """Every piece of every lab, in an instance of its own; a lab has ended when all its pieces have."""
+        proofs = [_Proof(site, file, lab) for file, lab in labs]
+        work = [piece for proof in proofs for piece in proof.work]
+        owners = [proof for proof in proofs for _ in proof.work]
+
+        def heard(index: int, result: LabResult) -> None:
+            if ended := owners[index].heard(index - work.index(owners[index].work[0]), result):
+                self._heard(ended)
+
+        for proof in proofs:
+            if proof.refused is not None:
+                self._heard(proof.refused)
+        parallel.run(work, at_once=self._at_once(), on_end=heard)
+        return [proof.result() for proof in proofs]
+
+    def _heard(self, result: LabResult) -> None:
+        self.ended.append(result)
+        self.on_result(result)
+
+    def _at_once(self) -> int:
+        return self.jobs or at_once()
+
     @contextlib.contextmanager
-    def _runner(self) -> Iterator[Runner]:
+    def _site(self) -> Iterator[Site]:
         if self.docker is not None:
             # Docker knows at once which node is down; the API server might not even answer.
             require_nodes(self.cluster, docker=self.docker)
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
         with contextlib.closing(kube), only_one(kube):
-            yield Runner(
-                kube, self.cluster, self.progress, docker=self.docker, run=new_nonce(), strict=self.strict
-            )
+            guard = Guard(kube, self.cluster, self.docker)
+            yield Site(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
 
     def _bring_images(self) -> None:
         if self.docker is not None and self.cluster.containers:
             workloads.ensure(self.docker, self.cluster.containers, [workloads.PROBE], self.progress)
 
-    def _one(self, runner: Runner, verb: Verb, file: LabFile, lab: Lab) -> LabResult:
-        try:
-            if verb == "prove":
-                result = prove(runner, file, lab)
-            else:
-                result = runner.run(file, lab) if verb == "run" else runner.verify(file, lab)
-        except KeyboardInterrupt as stop:
-            if verb == "verify":
-                raise
-            raise type(stop)(_tidied(runner.kube, file, lab, self.progress)) from stop
-        self.on_result(result)
-        return result
+
+class _Proof:
+    """The proof of one lab while its pieces are under way."""
+
+    def __init__(self, site: Site, file: LabFile, lab: Lab) -> None:
+        self._plain = LabRun.of(site, file, lab)
+        self.refused = prover.refusal(self._plain)
+        pieces = () if self.refused else prover.pieces(lab)
+        self._shown: dict[int, LabResult] = {}
+        self.work = [
+            Work(
+                f"{file.name} {piece.title}",
+                _showing(LabRun.of(site, file, lab, new_tag()), piece),
+                piece.alone,
+            )
+            for piece in pieces
+        ]
+
+    def heard(self, index: int, result: LabResult) -> LabResult | None:
+        """A piece has ended; the result of the lab if it was the last one."""
+        self._shown[index] = result
+        return self.result() if len(self._shown) == len(self.work) else None
+
+    def result(self) -> LabResult:
+        """The lab's result, its pieces in their order."""
+        if self.refused is not None:
+            return self.refused
+        return prover.together(self._plain, [self._shown[index] for index in sorted(self._shown)])
+
+
+def _showing(run: LabRun, piece: prover.Piece) -> Callable[[], LabResult]:
+    return lambda: prover.show(run, piece)
+
+
+def at_once() -> int:
+    """How many labs this machine carries side by side."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(PER_CORE * (os.cpu_count() or 1), free // LAB_BYTES))
 
 
 def load_all(files: Sequence[LabFile]) -> list[tuple[LabFile, Lab]]:
@@ -116,20 +190,3 @@ def load_all(files: Sequence[LabFile]) -> list[tuple[LabFile, Lab]]:
     if problems:
         raise ConfigError("labs cannot be loaded", problems=problems)
     return labs
-
-
-def _tidied(kube: Kube, file: LabFile, lab: Lab, progress: Progress) -> str:
-    """Remove what the interrupted lab has made; returns the line that tells the user what came of it."""
-    mine = owned(file, lab)
-    again = f"remove it with `labctl lab reset {file.number}`"
-    maybe = f"namespace {', '.join(lab.namespaces)} may be left"
-    try:
-        with progress.step(f"{file.number:02d} Remove what the interrupted lab made") as step:
-            namespaces.remove(kube, mine, step, within=INTERRUPTED_SECONDS)
-    except CleanupIncomplete as incomplete:
-        return f"interrupted in lab {file.name}; left behind: {', '.join(incomplete.leftovers)}; {again}"
-    except LabctlError as broken:
-        return f"interrupted in lab {file.name}; {maybe} ({broken}); {again}"
-    except KeyboardInterrupt:
-        return f"interrupted twice in lab {file.name}; {maybe}; {again}"
-    return f"interrupted in lab {file.name}; all that it made is removed"

@@ -5,14 +5,18 @@ Pure but for the hints, which authors compute from the cluster's state. It knows
 
 from __future__ import annotations
 
+import functools
 import time
 
-from labctl.errors import LabctlError
-from labctl.lab.api import Check, Holds, Lab
+from labctl.errors import ApiRefused, LabctlError
+from labctl.lab.api import Lab, Statement, Trial
+from labctl.lab.engine import foreign
 from labctl.lab.engine.loader import LabFile, where
 from labctl.lab.engine.observe import Outcome, Seen
-from labctl.lab.handle import Cluster
+from labctl.lab.expectation import CheckFailed
+from labctl.lab.handle import NOT_FOUND, Cluster
 from labctl.lab.results import CheckResult, Status
+from labctl.waiting import Hopeless, NotYet
 
 STATUS = {
     Outcome.HOLDS: Status.PASS,
@@ -23,22 +27,30 @@ STATUS = {
 }
 
 
-def judged(
-    name: str, check: Check | Holds, seen: Seen, hint: str, file: LabFile, started: float
-) -> CheckResult:
+def judged(check: Statement, seen: Seen, hint: str, file: LabFile, started: float) -> CheckResult:
     """The result of ``check``; ``started`` is a moment of `time.monotonic`. Only PASS needs no words."""
     status = STATUS[seen.outcome]
     seconds = time.monotonic() - started
     if status is Status.PASS:
-        return CheckResult(name, check.title, status, seconds=seconds)
+        return CheckResult(check.id, check.title, status, seconds=seconds)
     actual = (
         cause(seen.cause, file)
         if status is Status.ERROR and seen.cause and not seen.by_control
         else seen.actual
     )
-    return CheckResult(
-        name, check.title, status, seen.expected or check.title, actual or "it does not hold", hint, seconds
-    )
+    expected = seen.expected or check.title
+    return CheckResult(check.id, check.title, status, expected, actual or "it does not hold", hint, seconds)
+
+
+def broken_off(trial: Trial, wrong: Exception, why: str, started: float) -> CheckResult:
+    """An experiment that raised before it had made all its statements: FAIL if it found the cluster not as it
+    should be, else ERROR with the cause ``why``."""
+    absent = isinstance(wrong, ApiRefused) and wrong.status == NOT_FOUND
+    if absent or isinstance(wrong, CheckFailed | NotYet | Hopeless):
+        expected = getattr(wrong, "expected", "") or trial.title
+        seconds = time.monotonic() - started
+        return CheckResult(trial.id, trial.title, Status.FAIL, expected, str(wrong), seconds=seconds)
+    return error(trial.id, trial.title, why, started)
 
 
 def error(name: str, title: str, why: str, started: float) -> CheckResult:
@@ -65,9 +77,13 @@ def never_run(name: str, title: str, file: LabFile, namespace: str) -> CheckResu
 
 def cause(wrong: Exception, file: LabFile) -> str:
     """One sentence for an exception; for one that labctl does not know, with the line of the lab file."""
-    if isinstance(wrong, LabctlError | StepFailed):
+    if isinstance(wrong, LabctlError | StepFailed | foreign.Overdue):
         return " ".join(str(wrong).split())
-    return f"{type(wrong).__name__}: {' '.join(str(wrong).split())} ({where(wrong, file.path)})"
+    shown = wrong.__cause__ if isinstance(wrong, foreign.Escaped) and wrong.__cause__ else wrong
+    return f"{type(shown).__name__}: {' '.join(str(shown).split())} ({where(shown, file.path)})"
+
+
+HINT_SECONDS = 30.0
 
 
 def advice(lab: Lab, check: str, k8s: Cluster) -> str:
@@ -76,11 +92,12 @@ def advice(lab: Lab, check: str, k8s: Cluster) -> str:
         if hint.checks and check not in hint.checks:
             continue
         try:
-            said = hint.advise(k8s)
+            said = foreign.call(functools.partial(hint.advise, k8s), within=HINT_SECONDS)
         except Exception as wrong:  # noqa: BLE001  # a hint is no reason to lose the result that it was to explain
-            said = f"(no advice: {hint.advise.__name__} failed with {type(wrong).__name__}: {wrong})"
+            called = getattr(hint.advise, "__name__", "a hint")
+            said = f"(no advice: {called} failed with {type(wrong).__name__}: {wrong})"
         if said:
-            return said
+            return str(said)
     return ""
 
 

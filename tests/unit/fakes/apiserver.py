@@ -8,6 +8,7 @@ ServiceAccount for each namespace and removes a namespace with what is in it. `F
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,31 @@ from labctl.kube import translated
 METHOD = re.compile(
     r"(create|read|list|delete_collection|delete|patch)_(namespaced_)?([a-z_]+?)(_for_all_namespaces)?"
 )
+
+PLURALS = {
+    "configmaps": "config_map",
+    "nodes": "node",
+    "persistentvolumes": "persistent_volume",
+    "serviceaccounts": "service_account",
+    "services": "service",
+}
+"""The kinds that this server tells of, as its URLs call them and as the client does."""
+
+
+def discovered() -> dict[str, Any]:
+    """The core group as the server's discovery describes it, with a kind that cannot be deleted."""
+    wide = {"nodes", "persistentvolumes"}
+    kinds = [
+        {
+            "resource": plural,
+            "scope": "Cluster" if plural in wide else "Namespaced",
+            "verbs": ["list", "delete", "get"],
+        }
+        for plural in PLURALS
+    ]
+    status = {"resource": "componentstatuses", "scope": "Cluster", "verbs": ["get", "list"]}
+    return {"metadata": {}, "versions": [{"version": "v1", "resources": [*kinds, status]}]}
+
 
 Key = tuple[str, str, str]
 """Kind as the client spells it, namespace ('' for none), name."""
@@ -74,13 +100,38 @@ class FakeKube:
     def version(self) -> str:
         return "v1.37.2"
 
-    def raw_get(self, path: str, *, timeout: float = 20.0) -> str:
+    def raw_get(
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        timeout: float = 20.0,
+        accept: str = "",
+    ) -> str:
         self.calls.append(f"GET {path}")
+        if path in ("/api", "/apis"):
+            return json.dumps({"items": [discovered()] if path == "/api" else []})
+        if path.startswith("/api/v1/"):
+            return json.dumps({"items": self._lean(path.removeprefix("/api/v1/"), dict(query or {}))})
         if self.ready_after > 0:
             self.ready_after -= 1
             with translated(f"GET {path}"):
                 raise ApiException(status=503, reason="Service Unavailable")
         return "ok"
+
+    def raw_delete(self, path: str) -> None:
+        self.calls.append(f"DELETE {path}")
+        *where, plural, name = path.removeprefix("/api/v1/").split("/")
+        self.objects.pop((PLURALS[plural], where[1] if where else "", name), None)
+
+    def _lean(self, plural: str, query: Mapping[str, str | int]) -> list[Any]:
+        """The names of the objects of a kind, as the server lists them without their content."""
+        wanted = str(query.get("labelSelector", ""))
+        return [
+            {"metadata": {"namespace": key[1], "name": key[2]}}
+            for key, one in self.objects.items()
+            if key[0] == PLURALS[plural] and selected(one, wanted)
+        ]
 
     def close(self) -> None:
         self.closed = True
