@@ -124,6 +124,12 @@ def verify(console: Console, /, strict: bool, **where: Any) -> int:
 @on_cluster
 @click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
 @JOBS
+@click.option(
+    "--changed",
+    "changed_only",
+    is_flag=True,
+    help="Leave out the labs that are proved on record: file, engine and kind of cluster as they were.",
+)
 @click.pass_obj
 def prove(console: Console, /, strict: bool, **where: Any) -> int:
     """Prove that labs cannot be fooled: every check fails before the steps and under its sabotage."""
@@ -162,6 +168,7 @@ def _suite(
     context: str | None,
     strict: bool = False,
     jobs: int = 0,
+    changed_only: bool = False,
 ) -> Suite:
     if kubeconfig and cluster:
         raise UsageError("--cluster or --kubeconfig, not both", next_step="leave one of them out")
@@ -173,11 +180,11 @@ def _suite(
     from labctl.lab.engine.suite import Suite
     from labctl.tools.docker import Docker
 
-    if kubeconfig:
-        return Suite(running.from_kubeconfig(kubeconfig, context), files, console, strict=strict, jobs=jobs)
-    docker = Docker()
-    there = running.find(cluster, docker=docker)
-    return Suite(there, files, console, docker=docker, strict=strict, jobs=jobs)
+    docker = None if kubeconfig else Docker()
+    there = (
+        running.from_kubeconfig(kubeconfig, context) if kubeconfig else running.find(cluster, docker=docker)
+    )
+    return Suite(there, files, console, docker=docker, strict=strict, jobs=jobs, changed_only=changed_only)
 
 
 def _row(file: LabFile) -> dict[str, Any]:

@@ -23,7 +23,8 @@ def summary(result: RunResult, verb: str) -> Text:
         shown.append("\n")
     counts = ", ".join(f"{result.count(status)} {status}" for status in Status if result.count(status))
     shown.append(f"{verb}: {len(result.labs)} lab(s) on {result.cluster} ({result.kubernetes}), ")
-    shown.append(f"{counts or 'no check'}, {result.seconds:.0f} s\n")
+    recorded = f", {result.on_record} lab(s) unchanged since they were proved" if result.on_record else ""
+    shown.append(f"{counts or 'no check'}{recorded}, {result.seconds:.0f} s\n")
     return shown
 
 

@@ -73,6 +73,11 @@ def find_folder(given: Path | None = None) -> Path:
     return paths.shipped(FOLDER)
 
 
+def is_lab(path: Path) -> bool:
+    """Whether a file is called like a lab."""
+    return bool(_FILE.fullmatch(path.name))
+
+
 def discover(folder: Path) -> tuple[LabFile, ...]:
     """Every lab of a folder by number. Raises `ConfigError` when two files carry one number."""
     if not folder.is_dir():

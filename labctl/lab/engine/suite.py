@@ -20,14 +20,14 @@ from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem
 from labctl.images import workloads
 from labctl.kube import connect
 from labctl.lab.api import Lab
-from labctl.lab.engine import namespaces, prover
+from labctl.lab.engine import namespaces, prover, record
 from labctl.lab.engine.guard import Guard
 from labctl.lab.engine.labrun import LabRun, Site
 from labctl.lab.engine.loader import LabFile, load
 from labctl.lab.engine.lock import only_one
 from labctl.lab.instance import new_tag
 from labctl.lab.labels import new_nonce
-from labctl.lab.results import LabResult, RunResult
+from labctl.lab.results import LabResult, RunResult, Status
 from labctl.parallel import Work
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
@@ -45,7 +45,8 @@ class Suite:
     """Labs to work through on ``cluster``; ``strict`` makes an unmet need a failure.
 
     ``jobs`` is how many run side by side; 0 decides by cores and memory. ``on_result`` hears of each lab as it
-    ends, in the main thread; ``ended`` keeps them.
+    ends, in the main thread; ``ended`` keeps them. With ``changed_only`` a proof leaves out the labs whose proof is on
+    record.
     """
 
     cluster: RunningCluster
@@ -55,6 +56,7 @@ class Suite:
     strict: bool = False
     on_result: Callable[[LabResult], None] = field(default=lambda _: None)
     jobs: int = 0
+    changed_only: bool = False
     ended: list[LabResult] = field(default_factory=list)
 
     def go(self, verb: Verb) -> RunResult:
@@ -66,12 +68,15 @@ class Suite:
             self._bring_images()
             version = site.kube.version()
             try:
-                results = self._prove(site, labs) if verb == "prove" else self._each(site, labs, verb)
+                results = (
+                    self._prove(site, labs, version) if verb == "prove" else self._each(site, labs, verb)
+                )
             except KeyboardInterrupt as stop:
                 ended = f"interrupted; {len(self.ended)} of {len(labs)} lab(s) had ended"
                 raise type(stop)("; ".join([ended, *site.tidied])) from stop
             seconds = time.monotonic() - started
-            return RunResult(self.cluster.name, site.run_id, version, tuple(results), seconds)
+            left_out = len(labs) - len(results)
+            return RunResult(self.cluster.name, site.run_id, version, tuple(results), seconds, left_out)
 
     def reset(self) -> int:
         """Remove what every instance of the labs has made; returns how many objects. Raises one
@@ -101,9 +106,10 @@ class Suite:
         ]
         return parallel.run(work, at_once=self._at_once(), on_end=lambda _, result: self._heard(result))
 
-    def _prove(self, site: Site, labs: Sequence[tuple[LabFile, Lab]]) -> list[LabResult]:
+    def _prove(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], kubernetes: str) -> list[LabResult]:
         """Every piece of every lab, in an instance of its own; a lab has ended when all its pieces have."""
-        proofs = [_Proof(site, file, lab) for file, lab in labs]
+        marks = {file: record.fingerprint(file, self.cluster, kubernetes) for file, _ in labs}
+        proofs = [_Proof(site, file, lab) for file, lab in labs if not self._on_record(file, marks[file])]
         work = [piece for proof in proofs for piece in proof.work]
         owners = [proof for proof in proofs for _ in proof.work]
 
@@ -115,7 +121,16 @@ class Suite:
             if proof.refused is not None:
                 self._heard(proof.refused)
         parallel.run(work, at_once=self._at_once(), on_end=heard)
+        for proof in proofs:
+            if proof.result().status is Status.PASS:
+                record.write(proof.file, marks[proof.file])
         return [proof.result() for proof in proofs]
+
+    def _on_record(self, file: LabFile, mark: str) -> bool:
+        when = record.proved(file, mark) if self.changed_only else ""
+        if when:
+            self.progress.say(f"lab {file.name}: unchanged since it was proved, {when}")
+        return bool(when)
 
     def _heard(self, result: LabResult) -> None:
         self.ended.append(result)
@@ -143,6 +158,7 @@ class _Proof:
     """The proof of one lab while its pieces are under way."""
 
     def __init__(self, site: Site, file: LabFile, lab: Lab) -> None:
+        self.file = file
         self._plain = LabRun.of(site, file, lab)
         self.refused = prover.refusal(self._plain)
         pieces = () if self.refused else prover.pieces(lab)
