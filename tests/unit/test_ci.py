@@ -79,6 +79,9 @@ class FakeStages:
     def down(self, progress: Progress) -> None:
         self._ask("down")
 
+    def close(self) -> None:
+        self.asked.append("close")
+
     def facts(self) -> dict[str, str]:
         return {"kubernetes": "v1.37.2"}
 

@@ -1,6 +1,6 @@
 """Several labs on one cluster, one after the other: what `labctl lab run` and `labctl ci` call.
 
-It loads every lab before it touches the cluster, holds the cluster's lock meanwhile, and when it is
+It loads every lab before it touches the cluster, holds the cluster's lock as one who uses it, and when it is
 interrupted removes what the lab under way has made, or says what is left.
 """
 
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labctl.cluster.running import RunningCluster, require_nodes
+from labctl.cluster import lock
+from labctl.cluster.running import RunningCluster, lock_key, require_nodes
 from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem, LabctlError
 from labctl.images import workloads
 from labctl.kube import Kube, connect
 from labctl.lab.api import Lab
 from labctl.lab.engine import namespaces
 from labctl.lab.engine.loader import LabFile, load
-from labctl.lab.engine.lock import only_one
 from labctl.lab.engine.prover import prove
 from labctl.lab.engine.runner import Runner, owned
 from labctl.lab.labels import new_nonce
@@ -28,6 +28,9 @@ from labctl.progress import Progress
 from labctl.tools.docker import Docker
 
 Verb = Literal["run", "verify", "prove"]
+
+TURN_SECONDS = 1800.0
+"""How long a lab waits for labs of other shells that must run alone, or for those beside which it cannot run."""
 
 INTERRUPTED_SECONDS = 30.0
 """How long an interrupted command may still clean up before it only says what is left."""
@@ -43,6 +46,7 @@ class Suite:
     docker: Docker | None = None
     strict: bool = False
     on_result: Callable[[LabResult], None] = field(default=lambda _: None)
+    _key: str = ""
 
     def go(self, verb: Verb) -> RunResult:
         """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
@@ -65,7 +69,8 @@ class Suite:
         with self._runner() as runner:
             for file, lab in labs:
                 try:
-                    removed += runner.reset(file, lab)
+                    with self._alone(file, lab):
+                        removed += runner.reset(file, lab)
                 except CleanupIncomplete as incomplete:
                     left += incomplete.leftovers
         if left:
@@ -81,7 +86,8 @@ class Suite:
             # Docker knows at once which node is down; the API server might not even answer.
             require_nodes(self.cluster, docker=self.docker)
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
-        with contextlib.closing(kube), only_one(kube):
+        with contextlib.closing(kube), lock.using(key := lock_key(self.cluster, kube), what="labs"):
+            self._key = key
             yield Runner(
                 kube, self.cluster, self.progress, docker=self.docker, run=new_nonce(), strict=self.strict
             )
@@ -90,7 +96,20 @@ class Suite:
         if self.docker is not None and self.cluster.containers:
             workloads.ensure(self.docker, self.cluster.containers, [workloads.PROBE], self.progress)
 
+    @contextlib.contextmanager
+    def _alone(self, file: LabFile, lab: Lab) -> Iterator[None]:
+        """Nobody else runs this lab meanwhile, nor any lab beside one that takes something away."""
+        what = f"lab {file.number}"
+        with lock.instance(self._key, f"lab{file.number}", what=what):
+            alone = bool(lab.touches)
+            with lock.labs(self._key, alone, TURN_SECONDS, self.progress.say, what=what):
+                yield
+
     def _one(self, runner: Runner, verb: Verb, file: LabFile, lab: Lab) -> LabResult:
+        with self._alone(file, lab):
+            return self._done(runner, verb, file, lab)
+
+    def _done(self, runner: Runner, verb: Verb, file: LabFile, lab: Lab) -> LabResult:
         try:
             if verb == "prove":
                 result = prove(runner, file, lab)
