@@ -102,9 +102,10 @@ class Hold:
             mine = self._record.holder if self._record else None
             raise _refusal(wanted, [one for one in _held_by(wanted) if one != mine])
         with self._guard:
-            self._unsay()
-            self._lock = wanted
-            self._say()
+            former, self._lock = self._record, wanted
+            self._say()  # before the former word is taken away: who looks meanwhile must read a name
+            if former is not None:
+                former.remove()
 
     def _say(self) -> None:
         if self._descriptor is not None and self._lock.at != _GATE:

@@ -55,6 +55,8 @@ class Place:
 
     def complaint(self, seen: os.stat_result) -> str:
         """Why the directory that is there is not to be trusted, or ''."""
+        if not stat.S_ISDIR(seen.st_mode):
+            return "it is no directory"
         if self.group is None:
             return "" if seen.st_uid == os.geteuid() else f"it belongs to user {seen.st_uid}"
         if seen.st_gid != self.group:
@@ -181,9 +183,9 @@ def _there(where: Place) -> int | None:
         return os.open(where.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    except OSError as other:
-        if other.errno in {errno.ENOTDIR, errno.ELOOP}:
-            raise _not_ours(where, "it is no directory") from other
+    except OSError as refused:
+        if wrong := where.complaint(os.lstat(where.path)):
+            raise _not_ours(where, wrong) from refused
         raise
 
 
