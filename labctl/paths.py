@@ -7,11 +7,17 @@ creates a directory for reading only.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
 
+from labctl.errors import UsageError
+
 APP = "labctl"
+
+CLUSTER_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,30}[a-z0-9])?")
+"""A cluster's name. It becomes the name of containers and files, so less is allowed than kind allows."""
 
 
 def state_root() -> Path:
@@ -20,8 +26,22 @@ def state_root() -> Path:
 
 
 def cluster_state(name: str) -> Path:
-    """The state directory of one cluster: kubeconfig and journal."""
-    return state_root() / name
+    """The state directory of one cluster: kubeconfig and journal. Raises `UsageError`, as `cluster_name` does."""
+    return state_root() / cluster_name(name)
+
+
+def cluster_name(name: str) -> str:
+    """``name``, which may be part of a path then. Raises `UsageError` for what is no cluster's name.
+
+    Names come from command lines and from labels that anybody can put on a container: "../../x" is one too.
+    """
+    if not CLUSTER_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no cluster's name",
+            why="a name is lower-case letters, digits and inner dashes",
+            next_step="`labctl ls` lists the clusters",
+        )
+    return name
 
 
 def cache_root() -> Path:

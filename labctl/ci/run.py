@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal, Protocol
 
 from labctl import __version__
-from labctl.errors import Bug, Interrupted, LabctlError
+from labctl.errors import Bug, Conflict, Interrupted, LabctlError
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress
 from labctl.recorder import Recorder
@@ -50,6 +50,9 @@ class Stages(Protocol):
     def down(self, progress: Progress) -> None:
         """Delete the cluster."""
 
+    def close(self) -> None:
+        """Let go of what was held for the whole of the run."""
+
     def facts(self) -> dict[str, str]:
         """Versions and the like, as far as they are known by now."""
 
@@ -85,7 +88,7 @@ class Run:
                 self._phases.append(Phase(name, Outcome.SKIPPED, said="not reached"))
             else:
                 self._phases.append(self._phase(name, work[name], recorder))
-        if self._failed() and not self._interrupted():
+        if self._failed() and not self._interrupted() and not self._refused():
             self._collect()
         self._phases.append(self._end(recorder))
         return RunReport(
@@ -178,6 +181,10 @@ class Run:
 
     def _failed(self) -> bool:
         return any(phase.outcome in (Outcome.BROKEN, Outcome.FAILED) for phase in self._phases)
+
+    def _refused(self) -> bool:
+        """Whether the cluster is somebody else's, who has it now: what it does is no evidence of ours."""
+        return not self._there and any(one.failure and one.failure.id == Conflict.id for one in self._phases)
 
     def _interrupted(self) -> bool:
         return any(phase.failure and phase.failure.id == Interrupted.id for phase in self._phases)

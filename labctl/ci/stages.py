@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from labctl.cluster import bundle, mark, proof, running, teardown
+from labctl.cluster import bundle, formerproofs, lock, mark, proof, running, teardown
+from labctl.cluster.lock import Hold
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
@@ -43,6 +44,10 @@ class RealStages:
     _facts: dict[str, str] = field(default_factory=dict)
     _proof: ProofResult | None = None
     _bundle: str = ""
+    _only: Hold | None = None
+    """Of two `labctl ci` of one name the second is refused: the first will delete the cluster."""
+    _hold: Hold | None = None
+    """From the moment the cluster is up until it is deleted: nobody else may change it meanwhile."""
 
     @property
     def cluster(self) -> str:
@@ -50,7 +55,9 @@ class RealStages:
         return self.spec.name
 
     def doctor(self) -> str:
-        """Every check of the doctor; of a cluster that runs only what it still needs. Raises `HostError`."""
+        """Every check of the doctor; of a cluster that runs only what it still needs. Raises `HostError`, and
+        `Conflict` when another `labctl ci` is at a cluster of that name."""
+        self._only = lock.instance(self.cluster, "ci", what=f"cluster {self.cluster} of `labctl ci`")
         there = bool(self.docker.containers({mark.KIND_CLUSTER: self.cluster}))
         skip = {*self.options.skip_checks, *(ONCE if there else ())}
         asked = needs.of_machine(
@@ -64,10 +71,11 @@ class RealStages:
         """Create the cluster, or find that it runs as it should; whether it was created."""
         examined = replace(self.options, skip_checks=tuple(check.id for check in doctor.CHECKS))
         try:
-            up = bringup.up(self.spec, examined, progress, docker=self.docker)
+            up = bringup.up(self.spec, examined, progress, docker=self.docker, keep_lock=True)
         except LabctlError as failed:
             self._bundle = str(getattr(failed, "bundle", None) or "")
             raise
+        self._hold = up.lock
         self._facts |= {
             "kubernetes": up.kubernetes,
             "cni": self.spec.cni,
@@ -80,7 +88,8 @@ class RealStages:
         """The proof of the network, as checks: the one of the bring-up, or a new one where it had nothing to do."""
         if self._proof is None and registry.PLUGINS[self.spec.cni].upstream:
             cluster = self._running()
-            with contextlib.closing(connect(cluster.kubeconfig, cluster.context)) as kube:
+            kube = connect(cluster.kubeconfig, cluster.context)
+            with contextlib.closing(kube), formerproofs.swept(cluster.name, kube, progress):
                 self._proof = proof.prove(cluster, kube, progress)
         if self._proof is None:
             return (CheckResult("network", "the network", Status.SKIP, actual="there is no CNI plugin"),)
@@ -102,8 +111,14 @@ class RealStages:
         return self._bundle
 
     def down(self, progress: Progress) -> None:
-        """Delete the cluster and wait until nothing of it is left."""
-        teardown.down(self.cluster, progress, docker=self.docker)
+        """Delete the cluster and wait until nothing of it is left. Raises `Conflict` while others use it."""
+        teardown.down(self.cluster, progress, docker=self.docker, held=self._hold)
+
+    def close(self) -> None:
+        """Let go of the locks."""
+        for held in (self._hold, self._only):
+            if held is not None:
+                held.release()
 
     def facts(self) -> dict[str, str]:
         """What is known by now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -107,8 +108,8 @@ def ci(
         keep_on_failure=keep != "never",
         bundle_directory=bundle.place(spec.name, bundles),
     )
-    stages = RealStages(spec, labs, options, strict)
-    report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()
+    with contextlib.closing(RealStages(spec, labs, options, strict)) as stages:
+        report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()
     console.data(data.as_json(report), lambda: text.report(report))
     try:
         files.write(report)

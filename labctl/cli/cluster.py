@@ -173,7 +173,9 @@ def ls(console: Console) -> None:
 @click.pass_obj
 def kubeconfig(console: Console, name: str | None) -> None:
     """Print the path of a cluster's kubeconfig, renewed where it was stale."""
-    console.raw(str(_usable(name).kubeconfig))
+    from labctl.cluster.condition import usable
+
+    console.raw(str(usable(name).kubeconfig))
 
 
 @click.command()
@@ -182,8 +184,9 @@ def kubeconfig(console: Console, name: str | None) -> None:
 def shell(console: Console, name: str | None) -> int:
     """Open a shell with KUBECONFIG set to a cluster's; kubectl is the node's where the machine has none."""
     from labctl import process
+    from labctl.cluster.condition import usable
 
-    cluster = _usable(name)
+    cluster = usable(name)
     env = {**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}
     if process.which("kubectl") is None:
         env["PATH"] = f"{_kubectl_directory(cluster)}{os.pathsep}{env.get('PATH', '')}"
@@ -196,34 +199,17 @@ def shell(console: Console, name: str | None) -> int:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str | None, arguments: Sequence[str]) -> int:
     """Run kubectl on the control plane: labctl kubectl -- get pods -A. Its exit code is ours."""
+    from labctl.cluster.condition import usable
     from labctl.tools.docker import Docker
     from labctl.tools.kubectl import NodeKubectl
 
-    cluster = _usable(name)
+    cluster = usable(name)
     plane = cluster.control_planes[0].container
     assert plane is not None
     return NodeKubectl(Docker(), plane).run_attached(arguments)
 
 
 # --- helpers
-
-
-def _usable(name: str | None) -> RunningCluster:
-    """The cluster, with all its nodes running and a kubeconfig. Raises `NodeDown`, `StateUnusable`."""
-    from labctl.cluster.running import find, node_down
-    from labctl.errors import StateUnusable
-
-    cluster = find(name)
-    planes_down = {node.name: node.state for node in cluster.control_planes if not node.runs}
-    if planes_down:
-        raise node_down(cluster.name, planes_down)
-    if not cluster.control_planes or not cluster.kubeconfig.is_file():
-        raise StateUnusable(
-            f"cluster {cluster.name} has no kubeconfig yet",
-            why="its control plane has not come up",
-            next_step=f"`labctl status {cluster.name}`",
-        )
-    return cluster
 
 
 def _kubectl_directory(cluster: RunningCluster) -> Path:

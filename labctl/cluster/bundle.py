@@ -93,7 +93,7 @@ def place(name: str, under: Path | None = None) -> Path:
     default's name begins with a dot, so that it can be no cluster's.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return (under or paths.state_root() / ".bundles") / f"{name}-{stamp}"
+    return (under or paths.state_root() / ".bundles") / f"{paths.cluster_name(name)}-{stamp}"
 
 
 def last_words(name: str, docker: Docker) -> str:

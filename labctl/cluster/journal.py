@@ -1,8 +1,9 @@
 """What one bring-up has written down about itself, for the one who finds it interrupted.
 
 The journal says which phase was reached, by which process, for which spec. It is a help, not the
-truth: docker's labels are, and everything works without it. A journal that cannot be read is kept
-beside as ``.corrupt`` and treated as absent; one of a newer labctl is refused, not guessed at.
+truth: docker's labels are, and everything works without it. A journal that cannot be understood is
+treated as absent, and kept beside as ``.corrupt`` by the one who writes the next; reading changes nothing.
+One of a newer labctl is refused, not guessed at, and so is one that cannot be read for now.
 """
 
 from __future__ import annotations
@@ -60,7 +61,11 @@ def path(name: str) -> Path:
 
 
 def write(journal: Journal) -> None:
-    """Keep ``journal``. Raises `WriteFailed`; the former one is intact then."""
+    """Keep ``journal``; a former one that cannot be understood is set aside. Raises `WriteFailed`; the former
+    one is intact then."""
+    with contextlib.suppress(StateUnusable):
+        if read(journal.name) is None:
+            _set_aside(path(journal.name))
     data = {"schema": SCHEMA, **asdict(replace(journal, spec=ClusterSpec())), "spec": journal.spec.as_json()}
     files.write(path(journal.name), json.dumps(data, indent=2) + "\n")
 
@@ -68,26 +73,32 @@ def write(journal: Journal) -> None:
 def read(name: str) -> Journal | None:
     """The journal of a cluster, or None where there is none that can be used.
 
-    Raises `StateUnusable` for one that a newer labctl wrote.
+    Raises `StateUnusable` for one that a newer labctl wrote, or that cannot be read now.
     """
     place = path(name)
     try:
-        data = json.loads(place.read_text("utf-8"))
+        text = place.read_text("utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError):
+        return None
+    except OSError as cause:  # too many open files, a disk's error: that says nothing about the journal
+        raise _unreadable(place, cause) from cause
+    try:
+        data = json.loads(text)
         schema = data["schema"]
         if type(schema) is int and schema > SCHEMA:
             raise _newer(place, schema)
         if schema != SCHEMA:
             raise ValueError(f"schema {schema!r}")
         return _parse(data)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        _set_aside(place)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def remove(name: str) -> None:
-    """Delete everything that is kept about a cluster. Raises OSError only where something stays."""
+def delete_directory(name: str) -> None:
+    """Delete the cluster's whole state directory: journal, kubeconfig and what else is kept about it.
+
+    Raises OSError only where something stays.
+    """
     directory = paths.cluster_state(name)
     if directory.is_symlink() or directory.is_file():
         directory.unlink()
@@ -118,9 +129,19 @@ def _parse(data: Mapping[str, Any]) -> Journal:
 def _set_aside(place: Path) -> None:
     kept = place.with_name(place.name + ".corrupt")
     with contextlib.suppress(OSError):
+        if not place.exists():
+            return
         if kept.is_dir() and not kept.is_symlink():
             shutil.rmtree(kept)
         os.replace(place, kept)
+
+
+def _unreadable(place: Path, cause: OSError) -> StateUnusable:
+    return StateUnusable(
+        f"{place} cannot be read",
+        why=cause.strerror or str(cause),
+        next_step="correct that and run the command again; `labctl down` works without the file",
+    )
 
 
 def _newer(place: Path, schema: int) -> StateUnusable:

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labctl import paths
 from labctl.cluster import kubeconfig, mark
@@ -20,6 +20,9 @@ from labctl.cluster.spec import NAME
 from labctl.errors import ClusterNotFound, LabctlError, NodeDown, StateUnusable, UsageError
 from labctl.network import pool as pools
 from labctl.tools.docker import Docker
+
+if TYPE_CHECKING:
+    from labctl.kube import Kube
 
 Role = Literal["control-plane", "worker"]
 
@@ -151,7 +154,7 @@ def describe(
     nodes = tuple(
         sorted(filter(None, map(_node, described)), key=lambda node: (node.role, _number(node.name)))
     )
-    own = next(filter(None, (mark.read(one["Config"].get("Labels") or {}) for one in described)), None)
+    own = next(filter(None, (mark.of(one["Config"].get("Labels") or {}) for one in described)), None)
     known = own or (marked if not nodes else None)
     spec = known.spec if known else None
     load_balancer = spec.load_balancer if spec else ""
@@ -190,6 +193,16 @@ def from_kubeconfig(path: Path, context: str | None = None) -> RunningCluster:
         for one in listed
     )
     return RunningCluster(context or path.stem, path, nodes, context=context)
+
+
+def lock_key(cluster: RunningCluster, kube: Kube) -> str:
+    """By what labctl.cluster.lock knows a cluster: its name, or, where only its API is known, an id that no two
+    clusters share: the UID of its namespace kube-system. Raises `ApiUnreachable`, `ApiRefused`."""
+    if cluster.containers:
+        return cluster.name
+    with kube.translated("ask which cluster this is"):
+        system: Any = kube.core.read_namespace(name="kube-system")
+    return str(system.metadata.uid)
 
 
 def require_nodes(cluster: RunningCluster, *, docker: Docker | None = None) -> None:

@@ -8,15 +8,14 @@ already is labctl.cluster.running's.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labctl import paths
 from labctl.network import registry
 
-NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,30}[a-z0-9])?")
-"""A cluster's name. It becomes the name of containers and files, so less is allowed than kind allows."""
+NAME = paths.CLUSTER_NAME
 
 NAME_RULE = "a lower-case letter, then letters, digits and inner dashes, at most 32 characters"
 

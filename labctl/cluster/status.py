@@ -10,9 +10,8 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from labctl import paths
-from labctl.cluster import journal, lock, mark, readiness, running
-from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE
+from labctl.cluster import condition, mark, readiness, running
+from labctl.cluster.condition import Condition, Seen, State, look
 from labctl.cluster.running import Node, RunningCluster
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import InfrastructureError, LabctlError, NodeDown, StateUnusable
@@ -31,13 +30,13 @@ class RungSeen:
 
 @dataclass(frozen=True)
 class Status:
-    """``state``: ready, not ready, interrupted, working (another labctl is at it) or broken; ``said`` says why.
+    """``state`` is one of `labctl.cluster.condition.State`, with ready or not ready for running; ``said`` says why.
 
     ``phase`` is that of an interrupted bring-up; ``seconds`` maps the bring-up's phases to their time.
     """
 
     name: str
-    state: str
+    state: State
     said: str = ""
     next_step: str = ""
     phase: str = ""
@@ -52,10 +51,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Listed:
-    """A cluster in the list of all; ``state`` says too when labctl did not make it."""
+    """A cluster in the list of all; ``state`` is one of `labctl.cluster.condition.State`."""
 
     name: str
-    state: str
+    state: State
     nodes: int
     running: int
     cni: str = ""
@@ -63,21 +62,16 @@ class Listed:
 
 
 def names(docker: Docker | None = None) -> tuple[str, ...]:
-    """The clusters that labctl made, or began to make, sorted."""
-    begun = {place.parent.name for place in paths.state_root().glob("*/journal.json")}
-    return tuple(sorted(begun | set(mark.marks(docker or Docker()))))
+    """The clusters that labctl made for this user, or began to make, sorted."""
+    marks = mark.marks(docker or Docker())
+    return tuple(sorted(condition.begun() | {name for name, whose in marks.items() if whose.is_mine}))
 
 
 def every(docker: Docker | None = None) -> tuple[Listed, ...]:
     """Every kind cluster of this docker daemon, and those of labctl's whose nodes are gone."""
     docker = docker or Docker()
-    marks = mark.marks(docker)
-    states: dict[str, list[str]] = {name: [] for name in names(docker)}
-    for one in docker.containers([KIND_CLUSTER]):
-        at = states.setdefault(one.labels[KIND_CLUSTER], [])
-        if one.labels.get(KIND_ROLE) in running.ROLES:
-            at.append(one.state)
-    return tuple(_listed(name, found, marks.get(name)) for name, found in sorted(states.items()))
+    seen = Seen.of(docker)
+    return tuple(_listed(look(name, docker, seen=seen)) for name in seen.names())
 
 
 def status(name: str | None, docker: Docker | None = None) -> Status:
@@ -85,59 +79,53 @@ def status(name: str | None, docker: Docker | None = None) -> Status:
     that a cluster whose bring-up was interrupted is a state, not an error."""
     docker = docker or Docker()
     name = name or _only(docker)
-    written = journal.read(name)
-    if lock.held(name):
-        return Status(
-            name,
-            "working",
-            said=f"another labctl is at it: {lock.holder(name)}",
-            next_step="wait for it, or end that process",
-            phase=written.phase if written else "",
-        )
-    if written and not written.ready:
-        return Status(
-            name,
-            "broken" if written.failed else "interrupted",
-            said=f"its bring-up failed in phase {written.phase}: {written.failed}"
-            if written.failed
-            else f"in phase {written.phase}, by the end of process {written.pid}",
-            next_step=f"delete it: `labctl down {name}`; or start anew: `{written.command}` with --replace",
-            phase=written.phase,
-            spec=written.spec,
-            nodes=_nodes(name, docker),
-            exit_code=StateUnusable.exit_code,
-        )
+    seen = look(name, docker)
+    if seen.state in {"working", "interrupted", "failed", "unusable"}:
+        return _unfinished(seen, docker)
     cluster = running.find(name, docker=docker)
-    known = mark.marks(docker).get(name)
-    spec = known.spec if known else None
-    state, said, step, code, rungs = _looked_at(cluster, spec, docker)
+    state, said, step, code, rungs = _looked_at(cluster, seen)
     return Status(
         name,
         state,
         said,
         step,
         "",
-        spec,
+        seen.spec,
         cluster.nodes,
         cluster.pool,
         str(cluster.kubeconfig),
         rungs,
-        written.seconds if written else {},
+        seen.journal.seconds if seen.journal else {},
         code,
     )
 
 
-def _looked_at(
-    cluster: RunningCluster, spec: ClusterSpec | None, docker: Docker
-) -> tuple[str, str, str, int, tuple[RungSeen, ...]]:
+def _unfinished(seen: Condition, docker: Docker) -> Status:
+    """What can be said of a cluster that is being made, or whose making did not come to its end."""
+    written, at_work = seen.journal, seen.state == "working"
+    ended = written is not None and not at_work
+    return Status(
+        seen.name,
+        seen.state,
+        said=seen.said,
+        next_step=f"delete it: `labctl down {seen.name}`; or start anew: `{written.command}` with --replace"
+        if written and ended
+        else (seen.trouble.next_step if seen.trouble else ""),
+        phase=written.phase if written else "",
+        spec=written.spec if written and ended else None,
+        nodes=() if at_work else _nodes(seen.name, docker),
+        exit_code=0 if at_work else StateUnusable.exit_code,
+    )
+
+
+def _looked_at(cluster: RunningCluster, seen: Condition) -> tuple[State, str, str, int, tuple[RungSeen, ...]]:
     """State, why, next step, exit code and rungs of a cluster that is there."""
-    try:
-        running.require_nodes(cluster, docker=docker)
-        _require_all(cluster, spec)
-    except LabctlError as down:
+    if seen.down:
+        down = running.node_down(cluster.name, seen.down)
         return "broken", down.why, down.next_step, StateUnusable.exit_code, ()
+    spec = seen.spec or ClusterSpec(cluster.name, cni="none", load_balancer="none")
     try:
-        rungs = tuple(_rungs(cluster, spec or ClusterSpec(cluster.name, cni="none", load_balancer="none")))
+        rungs = tuple(_rungs(cluster, spec))
     except LabctlError as silent:
         return "broken", str(silent), silent.next_step, silent.exit_code, ()
     missing = [rung for rung in rungs if not rung.holds]
@@ -148,14 +136,6 @@ def _looked_at(
 
 
 _NOT_READY = InfrastructureError.exit_code
-
-
-def _require_all(cluster: RunningCluster, spec: ClusterSpec | None) -> None:
-    """Raise `NodeDown` when a node that the spec asks for has no container at all."""
-    there = {node.name for node in cluster.nodes}
-    gone = {name: "gone" for name in (spec.node_names() if spec else ()) if name not in there}
-    if gone:
-        raise running.node_down(cluster.name, gone)
 
 
 def _rungs(cluster: RunningCluster, spec: ClusterSpec) -> Iterator[RungSeen]:
@@ -170,30 +150,13 @@ def _rungs(cluster: RunningCluster, spec: ClusterSpec) -> Iterator[RungSeen]:
                 yield RungSeen(rung.title, False, str(why))
 
 
-def _listed(name: str, states: list[str], known: mark.Mark | None) -> Listed:
-    spec = known.spec if known else None
-    up = states.count(running.RUNNING)
-    wanted = spec.nodes if spec else len(states)
-    if lock.held(name):
-        state = "working"
-    elif unfinished := _unfinished(name):
-        state = unfinished
-    elif up < wanted or not states:
-        state = "broken"
-    else:
-        state = "running"
-    if known is None and state == "running":
-        state = "running (not labctl's)"
-    return Listed(name, state, wanted, up, spec.cni if spec else "", spec.load_balancer if spec else "")
-
-
-def _unfinished(name: str) -> str:
-    """The state of a cluster whose journal does not say that its bring-up came to its end, else nothing."""
-    try:
-        written = journal.read(name)
-    except StateUnusable:
-        return "unusable (journal of a newer labctl)"
-    return "interrupted" if written and not written.ready else ""
+def _listed(seen: Condition) -> Listed:
+    up = sum(state == running.RUNNING for _, state in seen.nodes)
+    spec = seen.spec
+    return Listed(
+        seen.name, seen.state, len(seen.nodes), up,
+        spec.cni if spec else "", spec.load_balancer if spec else "",
+    )  # fmt: skip
 
 
 def _only(docker: Docker) -> str:

@@ -14,16 +14,15 @@ from dataclasses import dataclass
 
 from labctl import paths
 from labctl.cluster import journal, lock, mark, shared
+from labctl.cluster.lock import Hold
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
 from labctl.cluster.running import LOAD_BALANCER_ROLE
-from labctl.cluster.spec import NAME
 from labctl.errors import (
     CleanupIncomplete,
     Conflict,
     Interrupted,
     LabctlError,
     StateUnusable,
-    UsageError,
     signal_number,
 )
 from labctl.progress import Progress
@@ -46,24 +45,31 @@ class Deleted:
     found: bool
 
 
-def down(name: str, progress: Progress, *, force: bool = False, docker: Docker | None = None) -> Deleted:
+def down(
+    name: str,
+    progress: Progress,
+    *,
+    force: bool = False,
+    docker: Docker | None = None,
+    held: Hold | None = None,
+) -> Deleted:
     """Delete the cluster ``name`` and everything that belongs to it; an absent one is no error.
 
-    Raises `Conflict` for a cluster that labctl did not make (unless ``force``) or that another labctl
-    works on, `CleanupIncomplete` that lists what is left.
+    ``held`` is a lock on it that the caller has: it is made one to change the cluster, without a gap, and stays
+    the caller's. Raises `Conflict` for a cluster that labctl did not make or that is another user's (unless
+    ``force``), or that another labctl uses or works on; `CleanupIncomplete` that lists what is left.
     """
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} is no cluster's name",
-            why="a name is lower-case letters, digits and inner dashes",
-            next_step="`labctl ls` lists the clusters",
-        )
+    directory = paths.cluster_state(name)
     docker = docker or Docker()
-    with lock.cluster(name, optional=True):
+    with contextlib.ExitStack() as ends:
+        if held is None:
+            ends.enter_context(lock.changing(name, optional=True))
+        else:
+            held.alone()
         containers = docker.containers({KIND_CLUSTER: name})
-        known = name in mark.marks(docker)
-        refuse_foreign(name, containers, force=force)
-        if not containers and not known and not paths.cluster_state(name).exists():
+        known = mark.marks(docker).get(name)
+        refuse_others(name, containers, known, force=force)
+        if not containers and not known and not directory.exists():
             return Deleted(name, (), found=False)
         with _interruptible(name), progress.step(f"Delete cluster {name}") as step:
             removed = sweep(docker, name, owner=None, foreign=force, settle=settle_time(name))
@@ -114,20 +120,43 @@ def ours(
     if foreign:
         return list(containers)
     nodes = [one for one in containers if one.labels.get(KIND_ROLE) != LOAD_BALANCER_ROLE]
-    mine = [one for one in nodes if (found := mark.read(one.labels)) and owner in {None, found.owner}]
+    mine = [one for one in nodes if (found := mark.of(one.labels)) and owner in {None, found.owner}]
     fronts = [one for one in containers if one not in nodes]
     return mine + (fronts if len(mine) == len(nodes) else [])
 
 
-def refuse_foreign(name: str, containers: Sequence[Container], *, force: bool) -> None:
-    """Raise `Conflict` when a cluster of that name runs that labctl did not make."""
-    strange = [one.name for one in containers if one not in ours(containers)]
-    if strange and not force:
+def strange(containers: Sequence[Container]) -> list[Container]:
+    """Those of a cluster's containers that no labctl made."""
+    mine = ours(containers)
+    return [one for one in containers if one not in mine]
+
+
+def foreign(name: str, containers: Sequence[Container]) -> Conflict:
+    """The refusal to touch a cluster that labctl did not make."""
+    also = f" (`labctl down --force {name}` deletes it too)" if paths.CLUSTER_NAME.fullmatch(name) else ""
+    return Conflict(
+        f"the cluster {name} was not made by labctl",
+        why=f"without labctl's mark: {', '.join(one.name for one in strange(containers))}",
+        next_step="choose another name, or delete it with what made it: "
+        f"`kind delete cluster --name {name}`{also}",
+    )
+
+
+def refuse_others(name: str, containers: Sequence[Container], known: Mark | None, *, force: bool) -> None:
+    """Raise `Conflict` for a cluster that labctl did not make, or that it made for another user of the daemon.
+
+    ``known`` is the mark on the marking image; it says whose a cluster is that has no containers.
+    """
+    if force:
+        return
+    if strange(containers):
+        raise foreign(name, containers)
+    whose = next((mark.of(one.labels) for one in containers if mark.of(one.labels)), None) or known
+    if whose and not whose.is_mine:
         raise Conflict(
-            f"the cluster {name} was not made by labctl",
-            why=f"without labctl's mark: {', '.join(strange)}",
-            next_step=f"choose another name, or delete it with what made it: `kind delete cluster --name {name}`"
-            f" (`labctl down --force {name}` deletes it too)",
+            f"the cluster {name} is another user's",
+            why=f"it was made by user {whose.user}, this is user {mark.me()}",
+            next_step=f"choose another name; with --force it is deleted all the same: `labctl down --force {name}`",
         )
 
 
@@ -174,7 +203,7 @@ def _incomplete(name: str, left: Sequence[str], why: str = "") -> CleanupIncompl
 
 def _forget(name: str) -> None:
     try:
-        journal.remove(name)
+        journal.delete_directory(name)
     except OSError as cause:
         raise CleanupIncomplete(
             f"the containers of {name} are deleted; its files are not",

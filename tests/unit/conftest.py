@@ -155,6 +155,7 @@ def guard(
         monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / f".{kind.lower()}"))
     for name in CLEARED:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LABCTL_LOCKS", str(tmp_path / "locks"))
     monkeypatch.setenv("PATH", str(safe_path))
 
     bind = socket.socket.bind

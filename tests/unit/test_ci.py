@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from labctl.ci.run import Keep, Run
+from labctl.ci.stages import RealStages
 from labctl.cli.main import cli
+from labctl.cluster import lock, running, teardown
+from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import bringup
+from labctl.cluster.up.bringup import Up
+from labctl.cluster.up.plan import Plan
 from labctl.console import Console
 from labctl.errors import (
     CleanupIncomplete,
+    Conflict,
     DockerUnreachable,
     InfrastructureError,
     ProofFailed,
@@ -22,7 +31,9 @@ from labctl.errors import (
 )
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress, Quiet
+from labctl.report import data, text
 from labctl.report.model import Outcome, RunReport
+from tests.unit.fakes.fleet import Fleet
 
 GOOD = CheckResult("c", "It holds", Status.PASS)
 BAD = CheckResult("c", "It holds", Status.FAIL, "yes", "no")
@@ -78,6 +89,9 @@ class FakeStages:
 
     def down(self, progress: Progress) -> None:
         self._ask("down")
+
+    def close(self) -> None:
+        self.asked.append("close")
 
     def facts(self) -> dict[str, str]:
         return {"kubernetes": "v1.37.2"}
@@ -265,3 +279,61 @@ def test_a_report_that_cannot_be_written_does_not_replace_the_exit_code_of_the_r
     assert result == code
     assert json.loads(out.getvalue())["cluster"] == "three-nodes", "the results are shown all the same"
     assert "No space left on device" in err.getvalue()
+
+
+# --- whose the cluster is
+
+
+@pytest.fixture
+def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealStages]:
+    """The real phases on a daemon in memory; the bring-up finds the cluster made."""
+    docker = Fleet()
+
+    def up(spec: ClusterSpec, *_: Any, keep_lock: bool, **__: Any) -> Up:
+        docker.cluster(spec)
+        assert keep_lock
+        cluster = running.find(spec.name, docker=docker)
+        return Up(cluster, Plan("create", ""), "v1", lock=lock.using(spec.name))
+
+    monkeypatch.setattr(bringup, "up", up)
+    monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
+    with contextlib.closing(
+        RealStages(ClusterSpec(name="c"), (), bringup.Options(), docker=docker)
+    ) as stages:
+        yield stages
+
+
+def test_nobody_can_take_the_cluster_away_before_the_run_itself_deletes_it(stages: RealStages) -> None:
+    stages.doctor()
+    stages.up(Quiet())
+    for replace in (lambda: teardown.down("c", Quiet(), docker=stages.docker), lambda: lock.changing("c")):
+        with pytest.raises(Conflict):
+            replace()
+    stages.down(Quiet())
+    assert not stages.docker.containers()
+    stages.close()
+    assert lock.held_by("c") == ()
+    assert not lock.instance_is_held("c", "ci")
+
+
+def test_a_lab_of_another_shell_keeps_the_cluster_and_is_named(stages: RealStages) -> None:
+    stages.up(Quiet())
+    with lock.using("c", what="lab 9"), pytest.raises(Conflict, match="lab 9"):
+        stages.down(Quiet())
+    assert stages.docker.containers()
+    stages.down(Quiet())
+
+
+def test_a_second_run_of_one_name_is_refused_with_words_that_fit(stages: RealStages) -> None:
+    """I13: it said that the cluster still runs and how to delete it; the cluster was the first one's."""
+    other = lock.instance("c", "ci", what="cluster c of `labctl ci`")
+    with other:
+        report = Run(stages, Quiet()).go()
+    assert report.exit_code == 6
+    assert outcomes(report) == "doctor=broken up=skipped proof=skipped labs=skipped down=skipped"
+    assert "cluster c of `labctl ci` is another labctl's now: process" in report.phases[0].said
+    assert (report.kept, report.bundle) == (False, "")
+    out = io.StringIO()
+    Console(out=out, err=out).data(data.as_json(report), lambda: text.report(report))
+    assert "labctl down" not in out.getvalue()
+    assert not stages.docker.containers()

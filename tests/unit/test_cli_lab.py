@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from labctl import paths
 from labctl.cli import lab_text
 from labctl.cli.main import main
-from labctl.errors import CleanupIncomplete, Conflict, NodeDown, WriteFailed
+from labctl.cluster import lock
+from labctl.errors import CleanupIncomplete, NodeDown
 from labctl.lab.engine import labrun as labrun_module
 from labctl.lab.engine import namespaces as namespaces_module
 from labctl.lab.engine import suite as suite_module
-from labctl.lab.engine.lock import only_one
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.waiting import pause
 from tests.unit.fakes.apiserver import FakeKube, running
@@ -192,43 +190,24 @@ def test_a_node_that_is_down_is_named_before_the_api_server_is_asked(
     assert kube.calls == []
 
 
-def test_two_runs_on_one_cluster_refuse(
+def test_the_same_lab_from_two_shells_is_refused_and_another_lab_is_not(
     labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with only_one(kube):  # type: ignore[arg-type]  # a stand-in
+    key = str(kube.objects["namespace", "", "kube-system"].metadata.uid)
+    with lock.using(key), lock.instance(key, "lab21", what="lab 21"):
+        assert labctl("run", "21") == 6
+    assert "lab 21 is another labctl's now" in capsys.readouterr().err
+    with lock.using(key), lock.instance(key, "lab22"), lock.labs(key, False, 0):
+        assert labctl("run", "21") == 0
+
+
+def test_no_lab_runs_while_the_cluster_is_changed(
+    labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = str(kube.objects["namespace", "", "kube-system"].metadata.uid)
+    with lock.changing(key):
         assert labctl("run", "21") == 6
     assert "process " in capsys.readouterr().err
-    assert labctl("run", "21") == 0
-
-
-def test_the_lock_belongs_to_the_cluster(kube: FakeKube) -> None:
-    other = FakeKube()
-    other.objects["namespace", "", "kube-system"].metadata.uid = "another"
-    held = only_one(kube)  # type: ignore[arg-type]  # a stand-in
-    with held, only_one(other), pytest.raises(Conflict):  # type: ignore[arg-type]  # a stand-in
-        only_one(kube).__enter__()  # type: ignore[arg-type]  # a stand-in
-
-
-def test_the_lock_outlives_the_removal_of_its_directory_by_another(
-    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened, late = os.open, [1]
-
-    def open_late(path: Any, *of: Any, **more: Any) -> int:
-        if late:
-            late.pop()
-            Path(path).parent.rmdir()
-        return opened(path, *of, **more)
-
-    monkeypatch.setattr(os, "open", open_late)
-    with only_one(kube):  # type: ignore[arg-type]  # a stand-in
-        assert not late
-
-
-def test_a_lock_that_cannot_be_made_is_named(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(paths, "state_root", lambda: Path("/dev/null"))
-    with pytest.raises(WriteFailed, match=r"the lock /dev/null/\.locks/lab-"):
-        only_one(kube).__enter__()  # type: ignore[arg-type]  # a stand-in
 
 
 def test_an_interrupted_lab_is_removed(

@@ -111,7 +111,8 @@ def nothing_left(docker: Fleet) -> None:
     assert list(docker.marked) == ["node:image"]
     assert not docker.known_volumes
     assert not journal.path("c").exists()
-    assert not list((paths.state_root() / ".locks").glob("*"))
+    assert not lock.held_by("c")
+    assert lock.changed_by("c") is None
 
 
 def fail(error: BaseException) -> Callable[[], None]:
@@ -129,7 +130,7 @@ def test_all_steps_are_made_in_their_order_and_written_down(docker: Fleet, kind:
     assert written is not None
     assert written.ready
     assert written.containers == ("id-control-plane", "id-worker")
-    assert f"labctl.dev/owner: {written.owner}" in kind.config
+    assert "labels" not in kind.config, "a label that nobody reads would be one more to explain"
     assert up(docker, kind).plan.action == "nothing"
 
 
@@ -355,9 +356,9 @@ def test_the_global_lock_is_held_until_the_docker_network_exists(
     real = kind.create_cluster
 
     def create(*, on_stage: Any, **more: Any) -> Completed:
-        held.append(lock.held(".global"))
+        held.append(lock.changed_by(lock.EVERYTHING) is not None)
         on_stage(Stage("Preparing nodes", "started"))
-        held.append(lock.held(".global"))
+        held.append(lock.changed_by(lock.EVERYTHING) is not None)
         return real(on_stage=on_stage, **more)
 
     monkeypatch.setattr(kind, "create_cluster", create)
@@ -368,3 +369,52 @@ def test_the_global_lock_is_held_until_the_docker_network_exists(
     monkeypatch.setattr(docker, "network", Fleet().network)
     up(docker, kind, Options(image="node:image", prove=False, replace=True))
     assert held == [False, False], "a network that is there needs no waiting"
+
+
+@pytest.mark.parametrize("what", ["nodes", "mark"])
+def test_a_rival_of_another_machine_that_came_first_keeps_all_it_has(
+    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """D2: whoever shares the daemon but not our locks may have made the cluster while the image was looked for."""
+    real = nodeimage.given
+
+    def given(to: Fleet, name: str) -> Any:
+        rival = docker.cluster(SPEC, owner="rival")
+        if what == "mark":
+            docker.there.clear()
+        docker.create_volume("labctl-shared-c", {mark.OWNER: rival.owner})
+        return real(to, name)
+
+    monkeypatch.setattr(nodeimage, "given", given)
+    with pytest.raises(Conflict, match="made a cluster c meanwhile"):
+        up(docker, kind)
+    assert mark.marks(docker)["c"].owner == "rival"
+    assert docker.known_volumes == {"labctl-shared-c"}
+    assert len(docker.there) == (2 if what == "nodes" else 0)
+    assert not docker.removed
+    assert journal.read("c") is None
+
+
+def test_the_mark_says_who_made_the_cluster(docker: Fleet, kind: FakeKind) -> None:
+    up(docker, kind)
+    assert mark.marks(docker)["c"].user == mark.me()
+    assert mark.marks(docker)["c"].is_mine
+
+
+def test_the_lock_is_held_alone_while_it_is_made_and_handed_on_without_a_gap(
+    docker: Fleet, kind: FakeKind
+) -> None:
+    at_work: list[str | None] = []
+    kind.then = lambda: at_work.append(lock.changed_by("c"))
+    done = bringup.up(SPEC, OPTIONS, Quiet(), docker=docker, kind=kind, keep_lock=True)
+    assert at_work[0] is not None
+    assert done.lock is not None
+    with done.lock, pytest.raises(Conflict, match="in use"):
+        teardown.down("c", Quiet(), docker=docker)
+    assert lock.held_by("c") == ()
+    again = bringup.up(SPEC, OPTIONS, Quiet(), docker=docker, kind=kind, keep_lock=True)
+    assert (again.plan.action, len(lock.held_by("c"))) == ("nothing", 1)
+    assert again.lock is not None
+    teardown.down("c", Quiet(), docker=docker, held=again.lock)
+    again.lock.release()
+    nothing_left(docker)

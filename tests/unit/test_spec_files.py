@@ -246,13 +246,12 @@ def test_rendering_closes_ports_merges_nodes_by_place_and_adds_patches() -> None
         },
     )
     needs = kindconfig.MachineNeeds(cgroup_v1=True, restrict_oom_score_adj=True)
-    out = kindconfig.config(spec, needs, node_labels={"a": "b"})
+    out = kindconfig.config(spec, needs)
     assert out["networking"]["apiServerAddress"] == "127.0.0.1"
     assert out["networking"]["podSubnet"] == "10.10.0.0/16"
     assert out["networking"]["disableDefaultCNI"] is True
     assert [node["role"] for node in out["nodes"]] == ["control-plane", "worker"]
     assert out["nodes"][0]["extraPortMappings"][0]["listenAddress"] == "127.0.0.1"
-    assert all(node["labels"] == {"a": "b"} for node in out["nodes"])
     assert len(out["kubeadmConfigPatches"]) == 2
     assert "apiVersion" not in out["kubeadmConfigPatches"][0]
     assert "restrict_oom_score_adj = true" in out["containerdConfigPatches"][0]

@@ -16,8 +16,20 @@ from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 
-from labctl.cluster import journal, lock, mark, proof, readiness, running, shared, teardown
+from labctl.cluster import (
+    formerproofs,
+    holders,
+    journal,
+    lock,
+    mark,
+    proof,
+    readiness,
+    running,
+    shared,
+    teardown,
+)
 from labctl.cluster.journal import Journal
+from labctl.cluster.lock import Hold
 from labctl.cluster.mark import Mark
 from labctl.cluster.proof import ProofResult
 from labctl.cluster.running import RunningCluster
@@ -74,13 +86,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Up:
-    """What came of it. ``seconds`` maps each phase to its time; ``proof`` is None when none was made."""
+    """What came of it. ``seconds`` maps each phase to its time; ``proof`` is None when none was made. ``lock`` is the
+    caller's to release, where he asked to keep it."""
 
     cluster: RunningCluster
     plan: Plan
     kubernetes: str
     proof: ProofResult | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    lock: Hold | None = None
 
 
 class BringUp:
@@ -100,14 +114,14 @@ class BringUp:
         self.docker = docker
         self._kind = kind
         self.plan = Plan("create", "")
-        self.mark = Mark(spec.name, mark.new_owner(), 0, spec)
+        self.mark = Mark(spec.name, mark.new_owner(), 0, spec, user=mark.me())
         self.image: NodeImage | None = None
         self.begun = False
         self.marked = False
         self.in_kind = False
         self.deadline = Deadline(options.deadline)
         self.journal = Journal(
-            spec.name, self.mark.owner, "plan", spec, os.getpid(), lock.command_line(),
+            spec.name, self.mark.owner, "plan", spec, os.getpid(), holders.command_line(),
             datetime.now(UTC).isoformat(timespec="seconds"),
         )  # fmt: skip
         self.settle = teardown.settle_time(spec.name)
@@ -163,6 +177,7 @@ class BringUp:
         with self.progress.step(f"Create {self.spec.nodes} node(s)") as step, contextlib.ExitStack() as alone:
             # The slot stays ours from here on: it is in the mark. The network is made under the same lock.
             alone.enter_context(lock.everything())
+            plan.refuse_rivals(self.spec.name, self.docker)
             self.mark = replace(self.mark, slot=mark.free_slot(self.docker))
             self.marked = True  # before it is: an interrupt may leave a part of the mark
             mark.put(self.docker, self.mark)
@@ -201,7 +216,8 @@ class BringUp:
             if self.image and self.image.origin != "built":
                 nodes = self.cluster.containers
                 workloads.ensure(self.docker, nodes, [workloads.PROBE], self.progress)
-            self.proof = proof.require(proof.prove(self.cluster, self.kube, self.progress))
+            with formerproofs.swept(self.cluster.name, self.kube, self.progress):
+                self.proof = proof.require(proof.prove(self.cluster, self.kube, self.progress))
 
     # --- what the steps use
 
@@ -269,7 +285,6 @@ class BringUp:
         config = kindconfig.render(
             self.spec,
             needs.of_nodes(self.docker),
-            node_labels={mark.NODE_LABEL: self.mark.owner},
             shared_directory=shared.make(self.docker, self.mark),
         )
 
@@ -334,22 +349,31 @@ def up(
     *,
     docker: Docker | None = None,
     kind: Kind | None = None,
+    keep_lock: bool = False,
 ) -> Up:
     """Bring up ``spec`` and prove it; a cluster that runs as asked for is left alone.
 
+    With ``keep_lock`` the caller gets the lock, as one who uses the cluster: between its making and what follows
+    nobody else can delete it.
     Raises whatever a step raises, after cleaning up; `Conflict` when something stands in the way;
     `Interrupted`; `CleanupIncomplete` when something of this run could not be removed.
     """
     docker = docker or Docker()
-    with lock.cluster(spec.name):
+    hold, planned = plan.claim(
+        spec, docker, replace=options.replace, force=options.force, image=options.image
+    )
+    with contextlib.ExitStack() as ends:
+        ends.enter_context(hold)
         run = BringUp(spec, options, progress, docker, kind)
-        try:
-            run.plan = plan.decide(
-                spec, docker, replace=options.replace, force=options.force, image=options.image
-            )
-            return _carry_out(run)
-        finally:
+        ends.callback(run.close)
+        run.plan = planned
+        done = _carry_out(run)
+        hold.share()
+        if keep_lock:
             run.close()
+            ends.pop_all()
+            return replace(done, lock=hold)
+        return done
 
 
 def _carry_out(run: BringUp) -> Up:

@@ -35,7 +35,6 @@ def config(
     spec: ClusterSpec,
     needs: MachineNeeds | None = None,
     *,
-    node_labels: Mapping[str, str] | None = None,
     image: str = "",
     shared_directory: str = "",
 ) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def config(
             "podSubnet": spec.pod_subnet,
             "serviceSubnet": spec.service_subnet,
         },
-        "nodes": [_node(role, node_labels or {}, image, shared_directory) for role in roles],
+        "nodes": [_node(role, image, shared_directory) for role in roles],
     }
     if needs.cgroup_v1:
         # Without an apiVersion: kind drops a patch of another version without a word.
@@ -102,12 +101,10 @@ def host_ports(spec: ClusterSpec) -> tuple[tuple[int, str, str], ...]:
     return tuple(found)
 
 
-def _node(role: str, labels: Mapping[str, str], image: str, shared_directory: str) -> dict[str, Any]:
+def _node(role: str, image: str, shared_directory: str) -> dict[str, Any]:
     node: dict[str, Any] = {"role": role}
     if shared_directory:
         node["extraMounts"] = shared.mounts(shared_directory)
-    if labels:
-        node["labels"] = dict(labels)
     if image:
         node["image"] = image
     return node

@@ -6,16 +6,17 @@ way. Nothing is changed here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
 from dataclasses import dataclass
 from typing import Literal
 
-from labctl.cluster import journal, mark, running, teardown
-from labctl.cluster.journal import Journal
-from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
+from labctl.cluster import lock, teardown
+from labctl.cluster.condition import look
+from labctl.cluster.lock import Hold
+from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
-from labctl.errors import Conflict
-from labctl.tools.docker import Container, Docker
+from labctl.errors import Conflict, LabctlError
+from labctl.tools.docker import Docker
 
 Action = Literal["create", "nothing", "verify", "replace"]
 
@@ -27,6 +28,11 @@ class Plan:
     action: Action
     reason: str
 
+    @property
+    def changes(self) -> bool:
+        """Whether it makes or deletes anything that others may use."""
+        return self.action in {"create", "replace"}
+
 
 def decide(
     spec: ClusterSpec, docker: Docker, *, replace: bool = False, force: bool = False, image: str = ""
@@ -36,37 +42,67 @@ def decide(
     Raises `Conflict` (another's cluster, another spec, an interrupted bring-up), `NodeDown` when a
     node's container does not run, `StateUnusable` for a journal of a newer labctl.
     """
-    containers = docker.containers({KIND_CLUSTER: spec.name})
-    known = mark.marks(docker).get(spec.name)
-    written = None if replace else journal.read(spec.name)
-    teardown.refuse_foreign(spec.name, containers, force=force and replace)
+    seen = look(spec.name, docker, locked=True)
     if replace:
-        there = containers or known or journal.path(spec.name).exists()
-        return Plan("replace", "replace what is there") if there else Plan("create", "nothing is there")
-    if written and not written.ready:
-        raise interrupted(written)
-    if not containers and known is None:
+        teardown.refuse_others(spec.name, seen.containers, seen.mark, force=force)
+        absent = seen.state == "absent"
+        return Plan("create", "nothing is there") if absent else Plan("replace", "replace what is there")
+    if seen.state == "absent":
         return Plan("create", "nothing is there")
-    refuse_other(spec, own(containers) or known, image)
-    refuse_down(spec, containers)
-    if written is None:
+    if seen.state not in {"running", "broken"}:
+        raise seen.trouble or Conflict(f"cluster {spec.name} is {seen.state}")
+    refuse_other(spec, seen.mark, image)
+    if seen.trouble:
+        raise seen.trouble
+    if not seen.proven:
         return Plan("verify", "it runs, and no proof of it is on record")
     return Plan("nothing", "it runs as asked for")
 
 
-def own(containers: Sequence[Container]) -> Mark | None:
-    """The mark on these containers."""
-    return next(filter(None, (mark.read(one.labels) for one in containers)), None)
+def claim(
+    spec: ClusterSpec, docker: Docker, *, replace: bool = False, force: bool = False, image: str = ""
+) -> tuple[Hold, Plan]:
+    """What to do, and the lock to do it under: held alone to make or delete something, else beside others.
+
+    The first look chooses the lock, and only the one under the lock counts: what it says stays true. A running
+    cluster can so be asked for while labs use it. Raises as `decide`, and `Conflict` that names the holder.
+    """
+
+    def decided() -> Plan:
+        return decide(spec, docker, replace=replace, force=force, image=image)
+
+    changes = False
+    with contextlib.suppress(LabctlError):
+        changes = decided().changes
+    while True:
+        hold = (lock.changing if changes else lock.using)(spec.name)
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(hold)
+            plan = decided()
+            if plan.changes and not changes:
+                changes = True
+                continue
+            if not plan.changes:
+                hold.share()
+            undo.pop_all()
+            return hold, plan
 
 
-def interrupted(written: Journal) -> Conflict:
-    """The refusal to go on with what another process left half done."""
-    ended = "failed, and was kept," if written.failed else "was interrupted"
-    return Conflict(
-        f"a bring-up of cluster {written.name} {ended} in phase {written.phase}",
-        why=written.failed or f"process {written.pid} ({written.command}), started {written.started}",
-        next_step=f"start anew: that command with --replace; or delete: `labctl down {written.name}`",
-    )
+def refuse_rivals(name: str, docker: Docker) -> None:
+    """Raise `Conflict` when there is something of that name after all, right before anything is made.
+
+    The lock keeps away every labctl of this machine; others share the daemon too, and this is the last look.
+    """
+    seen = look(name, docker, locked=True)
+    if seen.containers or seen.mark:
+        made = [one.name for one in seen.containers] or [
+            f"the mark of user {seen.mark.user}" if seen.mark else ""
+        ]
+        raise Conflict(
+            f"another has made a cluster {name} meanwhile",
+            why=", ".join(made),
+            next_step=f"look at it with `labctl status {name}`, or choose another name",
+        )
 
 
 def refuse_other(spec: ClusterSpec, there: Mark | None, image: str) -> None:
@@ -83,12 +119,3 @@ def refuse_other(spec: ClusterSpec, there: Mark | None, image: str) -> None:
             next_step=f"add --replace to delete it and make this one, or choose another name than {spec.name}",
             details="\n".join(lines),
         )
-
-
-def refuse_down(spec: ClusterSpec, containers: Sequence[Container]) -> None:
-    """Raise `NodeDown` when a node of the cluster is stopped or gone."""
-    states = {one.name: one.state for one in containers if one.labels.get(KIND_ROLE) in running.ROLES}
-    wanted = dict.fromkeys(spec.node_names(), "gone") | states
-    bad = {name: state for name, state in wanted.items() if state != running.RUNNING}
-    if bad:
-        raise running.node_down(spec.name, bad)

@@ -1,8 +1,8 @@
 """Several labs on one cluster: what `labctl lab run`, `labctl lab prove` and `labctl ci` call.
 
-It loads every lab before it touches the cluster. Labs that touch nothing run side by side, those that take
-something away run alone; results come in the labs' order. An interrupt ends all of them, removes what they have
-made or says what is left, and what had ended is known.
+It loads every lab before it touches the cluster, and holds the cluster's lock as one who uses it. Labs that touch
+nothing run side by side, those that take something away run alone; results come in the labs' order. An interrupt
+ends all of them, removes what they have made or says what is left, and what had ended is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labctl import parallel
-from labctl.cluster.running import RunningCluster, require_nodes
+from labctl.cluster import lock
+from labctl.cluster.running import RunningCluster, lock_key, require_nodes
 from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem
 from labctl.images import workloads
 from labctl.kube import connect
@@ -24,7 +25,6 @@ from labctl.lab.engine import namespaces, prover, record
 from labctl.lab.engine.guard import Guard
 from labctl.lab.engine.labrun import LabRun, Site
 from labctl.lab.engine.loader import LabFile, load
-from labctl.lab.engine.lock import only_one
 from labctl.lab.instance import new_tag
 from labctl.lab.labels import new_nonce
 from labctl.lab.results import LabResult, RunResult, Status
@@ -33,6 +33,9 @@ from labctl.progress import Progress
 from labctl.tools.docker import Docker
 
 Verb = Literal["run", "verify", "prove"]
+
+TURN_SECONDS = 1800.0
+"""How long a lab waits for labs of other shells that must run alone, or for those beside which it cannot run."""
 
 PER_CORE = 3
 """How many labs run side by side for each core: they wait most of their time."""
@@ -58,6 +61,7 @@ class Suite:
     jobs: int = 0
     changed_only: bool = False
     ended: list[LabResult] = field(default_factory=list)
+    _key: str = ""
 
     def go(self, verb: Verb) -> RunResult:
         """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
@@ -87,8 +91,10 @@ class Suite:
         with self._site() as site:
             for file, lab in labs:
                 for tag in sorted({"", *namespaces.instances(site.kube, file.name)}):
+                    run = LabRun.of(site, file, lab, tag)
                     try:
-                        removed += LabRun.of(site, file, lab, tag).reset()
+                        with self._instances([run]):
+                            removed += run.reset()
                     except CleanupIncomplete as incomplete:
                         left += incomplete.leftovers
         if left:
@@ -100,16 +106,37 @@ class Suite:
 
     def _each(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], verb: Verb) -> list[LabResult]:
         runs = [LabRun.of(site, file, lab) for file, lab in labs]
-        work = [
-            Work(run.file.name, run.run if verb == "run" else run.verify, alone=bool(run.lab.touches))
-            for run in runs
-        ]
-        return parallel.run(work, at_once=self._at_once(), on_end=lambda _, result: self._heard(result))
+        if verb == "verify":
+            work = [Work(run.file.name, run.verify) for run in runs]
+        else:
+            work = [self._in_turn(run.file.name, run.run, bool(run.lab.touches)) for run in runs]
+        with self._instances(runs if verb == "run" else ()):
+            return parallel.run(work, at_once=self._at_once(), on_end=lambda _, result: self._heard(result))
+
+    @contextlib.contextmanager
+    def _instances(self, runs: Sequence[LabRun]) -> Iterator[None]:
+        """Nobody else runs these labs under these names meanwhile: all of them are ours before the first begins."""
+        with contextlib.ExitStack() as held:
+            for run in runs:
+                held.enter_context(
+                    lock.instance(self._key, run.instance.prefix, what=f"lab {run.file.number}")
+                )
+            yield
+
+    def _in_turn(self, name: str, do: Callable[[], LabResult], alone: bool) -> Work[LabResult]:
+        """Work that waits for labs of other shells: for all of them if it is ``alone``, else for one that is."""
+
+        def in_turn() -> LabResult:
+            with lock.labs(self._key, alone, TURN_SECONDS, self.progress.say, what=f"lab {name}"):
+                return do()
+
+        return Work(name, in_turn, alone)
 
     def _prove(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], kubernetes: str) -> list[LabResult]:
         """Every piece of every lab, in an instance of its own; a lab has ended when all its pieces have."""
         marks = {file: record.fingerprint(file, self.cluster, kubernetes) for file, _ in labs}
-        proofs = [_Proof(site, file, lab) for file, lab in labs if not self._on_record(file, marks[file])]
+        todo = [(file, lab) for file, lab in labs if not self._on_record(file, marks[file])]
+        proofs = [_Proof(site, file, lab, self._in_turn) for file, lab in todo]
         work = [piece for proof in proofs for piece in proof.work]
         owners = [proof for proof in proofs for _ in proof.work]
 
@@ -145,7 +172,8 @@ class Suite:
             # Docker knows at once which node is down; the API server might not even answer.
             require_nodes(self.cluster, docker=self.docker)
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
-        with contextlib.closing(kube), only_one(kube):
+        with contextlib.closing(kube), lock.using(key := lock_key(self.cluster, kube), what="labs"):
+            self._key = key
             guard = Guard(kube, self.cluster, self.docker)
             yield Site(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
 
@@ -154,18 +182,22 @@ class Suite:
             workloads.ensure(self.docker, self.cluster.containers, [workloads.PROBE], self.progress)
 
 
+InTurn = Callable[[str, Callable[[], LabResult], bool], "Work[LabResult]"]
+"""Makes work that waits for labs of other shells, alone or not."""
+
+
 class _Proof:
     """The proof of one lab while its pieces are under way."""
 
-    def __init__(self, site: Site, file: LabFile, lab: Lab) -> None:
+    def __init__(self, site: Site, file: LabFile, lab: Lab, in_turn: InTurn) -> None:
         self.file = file
         self._plain = LabRun.of(site, file, lab)
         self.refused = prover.refusal(self._plain)
         pieces = () if self.refused else prover.pieces(lab)
         self._shown: dict[int, LabResult] = {}
         self.work = [
-            Work(
-                f"{file.name} {piece.title}",
+            in_turn(
+                f"{file.name}, {piece.title}",
                 _showing(LabRun.of(site, file, lab, new_tag()), piece),
                 piece.alone,
             )
