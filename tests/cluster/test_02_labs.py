@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-import pytest
 from junitparser import JUnitXml
 
+from labctl import process
 from labctl.lab.engine import loader
-from labctl.lab.engine.loader import LabFile
 
-from .conftest import CONFIG, Labctl
+from .conftest import COMMAND_SECONDS, CONFIG, Labctl
 
 LABS = loader.discover(Path(__file__).resolve().parents[2] / "labs")
 
@@ -34,10 +34,44 @@ def test_every_lab_passes_and_the_reports_say_so(labctl: Labctl, cluster: str, t
     assert (tmp_path / "labs.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.name)
-def test_the_lab_is_proved(labctl: Labctl, cluster: str, lab: LabFile) -> None:
-    """Every check fails before the steps, holds after them, and fails under its sabotage."""
-    labctl("lab", "prove", str(lab.number), "--cluster", cluster)
+def test_every_lab_is_proved(labctl: Labctl, cluster: str) -> None:
+    """All of them side by side: every check and statement fails untouched, holds, and fails under its sabotage
+    or its placebo; and no instance of the proof is left."""
+    proof = labctl.json(
+        "lab", "prove", "--all", "--strict", "--cluster", cluster, timeout=2 * COMMAND_SECONDS
+    )
+    unproved = [
+        f"lab {lab['number']}: {check['title']}: {check['actual']}"
+        for lab in proof["labs"]
+        for check in lab["checks"]
+        if check["status"] != "PASS"
+    ]
+    assert not unproved
+    assert {lab["number"]: lab["status"] for lab in proof["labs"]} == {lab.number: "PASS" for lab in LABS}
+    for lab in LABS:
+        proved = {
+            check["id"] for one in proof["labs"] if one["number"] == lab.number for check in one["checks"]
+        }
+        for name in loader.load(lab).statements:
+            claims = {claim.removeprefix(f"{name}-") for claim in proved if claim.startswith(f"{name}-")}
+            assert claims - {"untouched"}, f"lab {lab.number}: nothing was seen to break {name}"
+    left = labctl("kubectl", "--name", cluster, "--", "get", "namespaces", "--output=name").stdout
+    assert not [name for name in left.split() if name.startswith("namespace/lab") and name.count("-")]
+
+
+def test_labs_run_side_by_side_from_two_shells_and_the_same_lab_does_not(
+    labctl: Labctl, cluster: str, tmp_path: Path
+) -> None:
+    run = f"{sys.executable} -m labctl lab run --cluster {cluster}"
+    script = (
+        f"{run} 9 >a 2>&1 & a=$!; {run} 15 >b 2>&1 & b=$!; {run} 9 >c 2>&1; c=$?;"
+        " wait $a; a=$?; wait $b; echo $a $? $c"
+    )
+    codes = process.run(["sh", "-c", script], timeout=300, cwd=tmp_path).stdout.split()
+    said = "".join((tmp_path / name).read_text() for name in "abc")
+    assert codes[1] == "0", said
+    assert sorted((codes[0], codes[2])) == ["0", "6"], said
+    assert "lab 9" in said
 
 
 def test_a_lab_verifies_from_another_process(labctl: Labctl, cluster: str) -> None:

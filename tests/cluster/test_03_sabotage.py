@@ -116,8 +116,8 @@ def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
     assert {one.state for one in docker.containers({KIND_CLUSTER: cluster})} == {"running"}
     there = [one["metadata"]["name"] for one in get(kind_cluster, "namespaces")["items"]]
     [error] = [line for line in said.read_text().splitlines() if line.startswith("error: ")]
-    assert "interrupted in lab" in error
-    assert "lab14" not in there or "namespace lab14" in error
+    assert "interrupted; 0 of 1 lab(s) had ended; lab 14-loadbalancer: " in error
+    assert "lab14" not in there or "namespace/lab14" in error or "namespace lab14" in error
 
 
 @pytest.mark.parametrize("lab", ["12", "15"])

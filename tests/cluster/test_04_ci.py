@@ -28,24 +28,24 @@ from kubernetes.client import V1ConfigMap, V1ObjectMeta
 
 from labctl.lab import Cluster, Lab, expect
 
-lab = Lab(namespace="lab77")
+lab = Lab()
 
 
 @lab.step("Write a number down")
 def write(k8s: Cluster) -> None:
     body = V1ConfigMap(metadata=V1ObjectMeta(name="number"), data={"number": "41"})
-    k8s.core.create_namespaced_config_map(namespace=lab.namespace, body=body)
+    k8s.core.create_namespaced_config_map(namespace=k8s.namespace, body=body)
 
 
 @lab.check("The number is the answer", within=1)
 def number_is_the_answer(k8s: Cluster) -> None:
-    found = k8s.core.read_namespaced_config_map(name="number", namespace=lab.namespace).data["number"]
+    found = k8s.core.read_namespaced_config_map(name="number", namespace=k8s.namespace).data["number"]
     expect(found == "42", seen=found, expected="42")
 
 
 @lab.sabotage("the number is gone", breaks=number_is_the_answer)
 def remove(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_config_map(name="number", namespace=lab.namespace)
+    k8s.core.delete_namespaced_config_map(name="number", namespace=k8s.namespace)
 '''
 
 
