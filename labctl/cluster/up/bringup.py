@@ -28,6 +28,7 @@ from labctl.cluster import (
     shared,
     teardown,
 )
+from labctl.cluster.absence import taking
 from labctl.cluster.journal import Journal
 from labctl.cluster.lock import Hold
 from labctl.cluster.mark import Mark
