@@ -85,7 +85,7 @@ def patiently(look: Callable[[], object]) -> None:
     try:
         look()
     except (ApiRefused, ApiUnreachable, CommandFailed, CommandTimedOut, NodeDown) as away:
-        raise NotYet(away.why or away.what) from away
+        raise NotYet(_shortly(away.why or away.what)) from away
 
 
 def moves(site: Site, namespace: str, lease: str, before: str) -> Look:
@@ -131,3 +131,9 @@ def complaint(node: Mapping[str, Any]) -> str:
         one["key"] for one in node.get("spec", {}).get("taints") or () if one["key"] in UNREACHABLE_TAINTS
     ]
     return f"tainted {', '.join(shunned)}" if shunned else ""
+
+
+def _shortly(said: str) -> str:
+    """One line of what was said; of /readyz, which lists every part of the server, those that are not ready."""
+    lines = said.splitlines() or [""]
+    return "; ".join(line for line in lines if line.startswith("[-]")) or lines[0]

@@ -43,14 +43,10 @@ def taken_away(
     Raises what taking it away raises, `DeadlineExceeded` when it does not go; at the exit `CleanupIncomplete`
     when it does not come back, and an interrupt that names the marker when one comes while it is put back.
     """
-    marker = _marker(site, absence, by)
+    marker = mark(site, absence, by)
     try:
         store.write(marker, site.cluster, site.docker)
-        absence.take(site, marker.before)
-        until(
-            lambda: patiently(lambda: absence.gone(site, marker.before)),
-            what=f"{absence.title} is gone", within=GONE_SECONDS, every=EVERY_SECONDS, on_wait=note,
-        )  # fmt: skip
+        take(site, absence, marker, note)
         yield marker
     except BaseException as cause:
         # Also what is no Exception: an interrupt, the end of the process, a generator that is closed.
@@ -58,6 +54,36 @@ def taken_away(
         raise
     else:
         _put_back(site, marker, note, None)
+
+
+def mark(site: Site, absence: Absence, by: str = "") -> Marker:
+    """The marker for taking ``absence``, as it is now. Raises `InfrastructureError` where it is away already."""
+    return Marker(
+        id=markers.new_id(),
+        cluster=site.cluster.name,
+        plane=store.identity(site.cluster, site.docker),
+        kind=absence.kind,
+        thing=absence.thing,
+        nodes=absence.nodes,
+        namespace=absence.namespace,
+        before=absence.before(site),
+        process=Process.own(),
+        by=by,
+        since=markers.now(),
+        title=absence.title,
+    )
+
+
+def take(site: Site, absence: Absence, marker: Marker, note: Note = lambda _: None) -> None:
+    """Order ``absence`` away and wait until it is gone; its marker was written before. Raises `DeadlineExceeded`."""
+    absence.take(site, marker.before)
+    until(
+        lambda: patiently(lambda: absence.gone(site, marker.before)),
+        what=f"{absence.title} is gone",
+        within=GONE_SECONDS,
+        every=EVERY_SECONDS,
+        on_wait=note,
+    )
 
 
 def pay_back(site: Site, owed: Sequence[Marker], note: Note = lambda _: None) -> None:
@@ -134,23 +160,6 @@ def pay_back_left(name: str, docker: Docker, progress: Progress) -> tuple[Marker
         cluster = running.find(name, docker=docker)
         return pay_back_stale(cluster, docker, progress)
     return ()
-
-
-def _marker(site: Site, absence: Absence, by: str) -> Marker:
-    return Marker(
-        id=markers.new_id(),
-        cluster=site.cluster.name,
-        plane=store.identity(site.cluster, site.docker),
-        kind=absence.kind,
-        thing=absence.thing,
-        nodes=absence.nodes,
-        namespace=absence.namespace,
-        before=absence.before(site),
-        process=Process.own(),
-        by=by,
-        since=markers.now(),
-        title=absence.title,
-    )
 
 
 def _put_back(site: Site, marker: Marker, note: Note, cause: BaseException | None) -> None:

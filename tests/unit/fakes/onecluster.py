@@ -10,13 +10,13 @@ import copy
 import json
 import os
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from labctl import process
 from labctl.cluster.absence.onnodes import MANIFESTS, PORTS
 from labctl.cluster.absence.site import Site
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE
@@ -104,7 +104,9 @@ class OneCluster(Docker):
 
     def exec(self, container: str, argv: Sequence[str], **options: Any) -> Completed:
         if self.states[container] != "running":
-            raise NodeDown("a container is not running", why=f"container {container} is {self.states[container]}")
+            raise NodeDown(
+                "a container is not running", why=f"container {container} is {self.states[container]}"
+            )
         code, said = self._answer(container, list(argv), str(options.get("stdin") or ""))
         if code and options.get("check", True):
             raise CommandFailed(argv, code, said, said)
@@ -116,15 +118,21 @@ class OneCluster(Docker):
 
     def _answer(self, node: str, argv: list[str], stdin: str) -> tuple[int, str]:
         match argv:
-            case ["sh", "-c", _, "sh", *_] | ["test", "-e", _] | ["ls", _]:
+            case ["sh", "-c", _, "sh", *_]:
                 return self._really(node, argv, stdin)
+            case ["test", "-e", path]:
+                return (0, "") if self.path(node, path).exists() else (1, "")
+            case ["ls", path]:
+                return 0, "\n".join(one.name for one in self.path(node, path).iterdir())
             case ["crictl", "ps", "--quiet", "--name", name]:
                 return 0, "c0ntainer\n" if self.runs(name.strip("^$")) else ""
             case ["crictl", "info"]:
                 return (0, "{}") if self.units[node, "containerd"] == "active" else (1, "no runtime")
             case ["curl", *_]:
                 port = int(re.findall(r":(\d+)/", argv[-1])[0])
-                return (0, "ok\n200") if self.runs({at: name for name, at in PORTS.items()}[port]) else (7, "")
+                return (
+                    (0, "ok\n200") if self.runs({at: name for name, at in PORTS.items()}[port]) else (7, "")
+                )
             case ["systemctl", "is-active", unit]:
                 return 0, self.units[node, unit]
             case ["systemctl", verb, unit]:
@@ -142,10 +150,11 @@ class OneCluster(Docker):
     def _really(self, node: str, argv: list[str], stdin: str) -> tuple[int, str]:
         here = [str(self.path(node, word)) if word.startswith("/") else word for word in argv]
         env = {"PATH": f"/usr/bin:/bin:{os.environ['PATH']}"}
-        ended = process.run(here, timeout=20, check=False, stdin=stdin, env=env)
-        if argv[0] == "sh":
-            self.done.append(f"{node} {argv[-1]}")
-        return ended.exit_code, ended.stdout
+        ended = subprocess.run(
+            here, timeout=20, check=False, input=stdin, env=env, capture_output=True, text=True
+        )
+        self.done.append(f"{node} {argv[-1]}")
+        return ended.returncode, ended.stdout
 
 
 class OneKube:
@@ -231,9 +240,13 @@ class OneKube:
             return self._leases(path)
         if path.startswith("/api/v1/nodes"):
             nodes = {name: self._node(name) for name in self._one.states}
-            return {"items": list(nodes.values())} if path.endswith("nodes") else nodes[path.rpartition("/")[2]]
+            return (
+                {"items": list(nodes.values())} if path.endswith("nodes") else nodes[path.rpartition("/")[2]]
+            )
         if path in {"/apis/apps/v1/deployments", "/apis/apps/v1/daemonsets"}:
-            return {"items": [one for at, one in self.objects.items() if f"/{path.rpartition('/')[2]}/" in at]}
+            return {
+                "items": [one for at, one in self.objects.items() if f"/{path.rpartition('/')[2]}/" in at]
+            }
         if path not in self.objects:
             raise ApiRefused(f"GET {path}", status=404, reason="NotFound")
         return self.objects[path]
