@@ -36,10 +36,10 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OneCluster:
     monkeypatch.setattr("labctl.waiting.pause", lambda seconds: pause(min(seconds, 0.002)))
     monkeypatch.setattr(taking, "connect", lambda *_: made.kube)
     monkeypatch.setattr(heal_module, "connect", lambda *_: made.kube)
-    monkeypatch.setattr(heal_module.running, "find", lambda *_, **__: made.cluster)
+    monkeypatch.setattr("labctl.cluster.running.find", lambda *_, **__: made.cluster)
     monkeypatch.setattr(heal_module, "_spec", lambda *_: ClusterSpec("one", workers=1))
-    monkeypatch.setattr(heal_module.readiness, "ladder", lambda *_: ())
-    monkeypatch.setattr(heal_module.proof, "prove", lambda *_: HELD)
+    monkeypatch.setattr("labctl.cluster.readiness.ladder", lambda *_: ())
+    monkeypatch.setattr("labctl.cluster.proof.prove", lambda *_: HELD)
     return made
 
 
@@ -99,7 +99,7 @@ def test_it_is_not_well_while_something_differs(one: OneCluster, monkeypatch: py
 
 
 def test_it_is_not_well_when_the_proof_fails(one: OneCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heal_module.proof, "prove", lambda *_: FAILED)
+    monkeypatch.setattr("labctl.cluster.proof.prove", lambda *_: FAILED)
     with pytest.raises(ProofFailed) as caught:
         heal("one", Listener(), docker=one)
     assert caught.value.exit_code == 4
