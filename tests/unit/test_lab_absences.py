@@ -13,6 +13,7 @@ from labctl.errors import NodeDown
 from labctl.kube import ExecResult, Kube
 from labctl.lab import CheckFailed, Cluster, Unmet
 from labctl.lab.engine.guard import Guard
+from labctl.lab.instance import Instance
 from labctl.lab.probes import PodProbe
 from labctl.waiting import NotYet, pause
 from tests.unit.fakes.apiserver import node
@@ -38,15 +39,8 @@ def k8s(one: OneCluster) -> Cluster:
 
 def handle(one: OneCluster, **more: Any) -> Cluster:
     given = {"docker": one, **more}
-    return Cluster(
-        cast(Kube, one.kube),
-        one.cluster,
-        lab="lab17-scheduler",
-        namespaces=["lab17"],
-        run="r",
-        nonce="n",
-        **given,
-    )
+    instance = Instance(17, "17-scheduler", tag="x7kq", nonce="n")
+    return Cluster(cast(Kube, one.kube), one.cluster, instance, **given)
 
 
 def test_a_lab_takes_a_part_away_and_its_name_is_in_the_marker(one: OneCluster, k8s: Cluster) -> None:
@@ -56,14 +50,15 @@ def test_a_lab_takes_a_part_away_and_its_name_is_in_the_marker(one: OneCluster, 
         assert [each.title for each in k8s.absences.active] == ["kube-scheduler"]
         assert k8s.absences.expected == frozenset(k8s.absences.active)
         [marker] = (one.root / PLANE / "var/lib/labctl/absences").iterdir()
-        assert '"by": "lab17-scheduler"' in marker.read_text()
+        assert '"by": "lab17-x7kq"' in marker.read_text()
     assert one.runs("kube-scheduler")
     assert k8s.absences.active == ()
     assert k8s.absences.expected == frozenset()
 
 
 def test_a_placebo_touches_nothing_and_says_that_it_is_active(one: OneCluster, k8s: Cluster) -> None:
-    k8s.placebo = True
+    k8s = k8s.pretending()
+    assert k8s.placebo
     blocks = [
         k8s.stopped("kube-scheduler"), k8s.stopped("kubelet", node=WORKER), k8s.frozen(WORKER),
         k8s.stopped_node(WORKER), k8s.without_rules(WORKER), k8s.unready("web-1"),
@@ -138,8 +133,8 @@ def test_an_unready_pod_is_unready_inside_and_ready_after(
     with handle(one).unready(pod):
         assert pod.status.conditions[0].status == "False"
     assert said == [
-        ["lab17", "web-1", "touch", "/tmp/unready"],
-        ["lab17", "web-1", "rm", "-f", "/tmp/unready"],
+        ["lab17-x7kq", "web-1", "touch", "/tmp/unready"],
+        ["lab17-x7kq", "web-1", "rm", "-f", "/tmp/unready"],
     ]
 
 
@@ -222,7 +217,7 @@ def test_the_guard_asks_no_api_server_that_was_taken_away(one: OneCluster, k8s: 
 
 
 def test_in_a_placebo_a_node_that_is_away_is_a_surprise(one: OneCluster, k8s: Cluster) -> None:
-    k8s.placebo = True
+    k8s = k8s.pretending()
     guard = Guard(cast(Kube, Nodes(one)), one.cluster, one)
     with guard.expecting(lambda: k8s.absences.expected), k8s.frozen(WORKER):
         one.states[WORKER] = "paused"
