@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from labctl.cluster import journal, lock, mark, proof, readiness, running, teardown
+from labctl.cluster import formerproofs, journal, lock, mark, proof, readiness, running, teardown
 from labctl.cluster.absence import taking
 from labctl.cluster.absence.gate import gate
 from labctl.cluster.absence.marker import Marker
@@ -90,7 +90,7 @@ def heal(name: str | None, progress: Progress, *, docker: Docker | None = None) 
     """
     docker = docker or Docker()
     name = name or running.only(docker)
-    with lock.cluster(name):
+    with lock.changing(name, what="heal"):
         return _heal(name, progress, docker)
 
 
@@ -124,7 +124,9 @@ def require_well(site: Site) -> None:
 
 def _spec(cluster: RunningCluster, docker: Docker) -> ClusterSpec:
     """What the cluster was asked to be. Raises where no healing brings it back."""
-    teardown.refuse_foreign(cluster.name, docker.containers({KIND_CLUSTER: cluster.name}), force=False)
+    there_now = docker.containers({KIND_CLUSTER: cluster.name})
+    if teardown.strange(there_now):
+        raise teardown.foreign(cluster.name, there_now)
     written = journal.read(cluster.name)
     if written and not written.ready:
         raise StateUnusable(
@@ -186,6 +188,7 @@ def _prove(spec: ClusterSpec, cluster: RunningCluster, kube: Kube, record: _Reco
         record.progress.say("no CNI plugin, so the network is not proven")
         return None
     with record.timed("The network is proven") as outcome:
-        made = proof.require(proof.prove(cluster, kube, record.progress))
+        with formerproofs.swept(cluster.name, kube, record.progress):
+            made = proof.require(proof.prove(cluster, kube, record.progress))
         outcome.text = f"{len([one for one in made.proofs if one.held])} proofs"
     return made

@@ -377,15 +377,11 @@ def up(
         return done
 
 
-def _claimed(
-    spec: ClusterSpec, options: Options, progress: Progress, docker: Docker
-) -> tuple[Hold, Plan]:
+def _claimed(spec: ClusterSpec, options: Options, progress: Progress, docker: Docker) -> tuple[Hold, Plan]:
     """The lock and the plan; a node that a killed lab has frozen is given back first, it is no node that is down."""
 
     def claim() -> tuple[Hold, Plan]:
-        return plan.claim(
-            spec, docker, replace=options.replace, force=options.force, image=options.image
-        )
+        return plan.claim(spec, docker, replace=options.replace, force=options.force, image=options.image)
 
     try:
         return claim()

@@ -170,8 +170,7 @@ class Suite:
     @contextlib.contextmanager
     def _site(self) -> Iterator[Site]:
         if self.docker is not None:
-            if taking.pay_back_stale(self.cluster, self.docker, self.progress):
-                self.cluster = find(self.cluster.name, docker=self.docker)  # its addresses may have changed
+            self._pay_back(self.docker)
             # Docker knows at once which node is down; the API server might not even answer.
             require_nodes(self.cluster, docker=self.docker)
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
@@ -179,6 +178,14 @@ class Suite:
             self._key = key
             guard = Guard(kube, self.cluster, self.docker)
             yield Site(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
+
+    def _pay_back(self, docker: Docker) -> None:
+        """What a killed lab has left away comes back before a node that it has frozen is taken for a dead one."""
+        if not self.cluster.containers:
+            return
+        with lock.using(self.cluster.name, what="labs"):
+            if taking.pay_back_stale(self.cluster, docker, self.progress):
+                self.cluster = find(self.cluster.name, docker=docker)  # its addresses may have changed
 
     def _left_away(self) -> list[str]:
         """What an interrupted lab could not put back: its marker is still there."""
