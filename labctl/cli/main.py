@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("labctl.cli.cluster:up", "Create a cluster and prove that its network works."),
     "down": ("labctl.cli.cluster:down", "Delete a cluster and everything that belongs to it."),
     "status": ("labctl.cli.cluster:status", "Show what runs and what does not."),
+    "heal": ("labctl.cli.heal:heal", "Put back what was left away, wake what sleeps, prove the cluster."),
     "ls": ("labctl.cli.cluster:ls", "List the clusters on this machine."),
     "kubeconfig": ("labctl.cli.cluster:kubeconfig", "Print the path of a cluster's kubeconfig."),
     "shell": ("labctl.cli.cluster:shell", "Open a shell with KUBECONFIG set to a cluster's."),

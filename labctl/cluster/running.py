@@ -8,7 +8,7 @@ deleting is labctl.cluster.up.bringup's and labctl.cluster.teardown's.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -205,13 +205,16 @@ def lock_key(cluster: RunningCluster, kube: Kube) -> str:
     return str(system.metadata.uid)
 
 
-def require_nodes(cluster: RunningCluster, *, docker: Docker | None = None) -> None:
-    """Ask docker whether every node's container runs now. Raises `NodeDown` that names those that do not."""
+def require_nodes(
+    cluster: RunningCluster, *, docker: Docker | None = None, but: Collection[str] = ()
+) -> None:
+    """Ask docker whether every node's container runs now, ``but`` those. Raises `NodeDown` that names the others."""
     if not cluster.containers:
         return
     docker = docker or Docker()
     states = {one.name: one.state for one in docker.containers({KIND_CLUSTER: cluster.name})}
     bad = {name: states.get(name, "gone") for name in cluster.containers if states.get(name) != RUNNING}
+    bad = {name: state for name, state in bad.items() if name not in but}
     if bad:
         raise node_down(cluster.name, bad)
 

@@ -30,13 +30,11 @@ if TYPE_CHECKING:
     from labctl.lab.objects import probe_on_every_node as probe_on_every_node
     from labctl.lab.objects import probe_pod as probe_pod
     from labctl.lab.outside import outside_server as outside_server
-    from labctl.lab.probes import frozen as frozen
     from labctl.waiting import Hopeless as Hopeless
 
 _HOME = {
     "Cluster": "labctl.lab.handle",
     "Hopeless": "labctl.waiting",
-    "frozen": "labctl.lab.probes",
     "outside_server": "labctl.lab.outside",
     **dict.fromkeys(("Condition", "Experiment", "Lab", "holds"), "labctl.lab.api"),
     **dict.fromkeys(("CheckFailed", "Unmet", "expect"), "labctl.lab.expectation"),

@@ -7,11 +7,10 @@ and never an answer. It knows nothing of labs, checks or what ought to be seen.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -320,18 +319,6 @@ class NodeProbe:
         described = json.loads(self.output(["crictl", "inspectp", sandbox.split()[0]]))
         return self.output(["nsenter", f"--target={described['info']['pid']}", "--net", *argv])
 
-    def pause(self) -> None:
-        """Freeze every process of the node; its network interfaces stay, nobody behind them answers."""
-        self._docker.pause(self.container)
-
-    def unpause(self) -> None:
-        """Let a frozen node go on; a node that is not frozen is left as it is."""
-        self._docker.unpause(self.container)
-
-    def paused(self) -> bool:
-        """Whether the node is frozen."""
-        return bool(self._docker.inspect(self.container)[0]["State"]["Paused"])
-
     def mounts(self) -> dict[str, str]:
         """What the node may write to that lies outside it: each path and the directory of the machine behind it."""
         mounts: list[dict[str, Any]] = self._docker.inspect(self.container)[0]["Mounts"]
@@ -399,13 +386,3 @@ def _shortly(reasons: Sequence[str]) -> str:
     """The different reasons, without the URL that Go puts in front of them."""
     short = dict.fromkeys(re.sub(r'^Get "[^"]*": ', "", one).strip() for one in reasons)
     return "; ".join(short) or "no reason given"
-
-
-@contextlib.contextmanager
-def frozen(node: NodeProbe) -> Iterator[None]:
-    """Freeze a node for the length of a block; it goes on at every exit from the block."""
-    try:
-        node.pause()
-        yield
-    finally:
-        node.unpause()

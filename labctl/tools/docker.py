@@ -183,6 +183,10 @@ class Docker:
         """Make a container of an image that is present, without starting it."""
         self._text("create", "--pull=never", f"--name={name}", image, timeout=CHANGE_SECONDS)
 
+    def start(self, container: str) -> None:
+        """Start a container that is stopped; one that runs stays as it is."""
+        self._text("start", container, timeout=CHANGE_SECONDS)
+
     def stop(self, container: str) -> None:
         """Stop a container, with docker's own grace time."""
         self._text("stop", container, timeout=CHANGE_SECONDS)

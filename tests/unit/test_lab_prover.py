@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -324,15 +324,19 @@ def counterfactual_lab(*, really: bool) -> Lab:
     """A lab that takes a ConfigMap away for a while, or only says so."""
     lab = lab_with()
 
-    @contextmanager
-    def without_it(k8s: Cluster) -> Iterator[None]:
-        with k8s.absences.away("the ConfigMap") as to_take:
-            if to_take and really:
-                remove(k8s)
-            yield
-            if to_take and really:
-                body = V1ConfigMap(metadata=V1ObjectMeta(name="kept"), data={"word": "good"})
+    def without_it(k8s: Cluster) -> AbstractContextManager[None]:
+        def put_back() -> None:
+            body = V1ConfigMap(metadata=V1ObjectMeta(name="kept"), data={"word": "good"})
+            if really:
                 k8s.core.create_namespaced_config_map(namespace=k8s.namespace, body=body)
+
+        return k8s.absences.own(
+            "the ConfigMap",
+            take=lambda: remove(k8s) if really else None,
+            gone=lambda: None,
+            give=put_back,
+            back=lambda: None,
+        )
 
     def is_gone(k8s: Cluster) -> None:
         there: Any = k8s.core.list_namespaced_config_map(namespace=k8s.namespace).items

@@ -10,7 +10,7 @@ import pytest
 
 from labctl.errors import ApiRefused, ApiUnreachable, DeadlineExceeded, NodeDown, ProbeDidNotRun
 from labctl.kube import ExecResult, Kube
-from labctl.lab.probes import BATCH, DnsAnswer, NodeProbe, PodProbe, frozen, parse_dig
+from labctl.lab.probes import BATCH, DnsAnswer, NodeProbe, PodProbe, parse_dig
 from labctl.process import Completed
 from labctl.tools.docker import Docker
 
@@ -213,11 +213,3 @@ def test_a_stopped_node_is_a_probe_that_did_not_run() -> None:
 
 def test_a_program_on_a_node_may_fail() -> None:
     assert NodeProbe(cast(Docker, FakeDocker()), "worker").run(["false"]).exit_code == 3
-
-
-@pytest.mark.parametrize("error", [RuntimeError("check failed"), KeyboardInterrupt()])
-def test_a_frozen_node_goes_on_at_every_exit(error: BaseException) -> None:
-    docker = FakeDocker()
-    with pytest.raises(type(error)), frozen(NodeProbe(cast(Docker, docker), "worker")):
-        raise error
-    assert docker.done == ["pause worker", "unpause worker"]

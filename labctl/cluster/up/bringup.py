@@ -28,6 +28,7 @@ from labctl.cluster import (
     shared,
     teardown,
 )
+from labctl.cluster.absence import taking
 from labctl.cluster.journal import Journal
 from labctl.cluster.lock import Hold
 from labctl.cluster.mark import Mark
@@ -38,7 +39,7 @@ from labctl.cluster.up import abandon, kindconfig, needs, nodes, plan
 from labctl.cluster.up.abandon import Ruins
 from labctl.cluster.up.background import Background
 from labctl.cluster.up.plan import Plan
-from labctl.errors import InfrastructureError
+from labctl.errors import InfrastructureError, NodeDown
 from labctl.host import doctor
 from labctl.host.finding import Source
 from labctl.images import nodeimage, workloads
@@ -359,11 +360,11 @@ def up(
     `Interrupted`; `CleanupIncomplete` when something of this run could not be removed.
     """
     docker = docker or Docker()
-    hold, planned = plan.claim(
-        spec, docker, replace=options.replace, force=options.force, image=options.image
-    )
+    hold, planned = _claimed(spec, options, progress, docker)
     with contextlib.ExitStack() as ends:
         ends.enter_context(hold)
+        if not planned.changes:
+            taking.pay_back_left(spec.name, docker, progress)
         run = BringUp(spec, options, progress, docker, kind)
         ends.callback(run.close)
         run.plan = planned
@@ -374,6 +375,21 @@ def up(
             ends.pop_all()
             return replace(done, lock=hold)
         return done
+
+
+def _claimed(spec: ClusterSpec, options: Options, progress: Progress, docker: Docker) -> tuple[Hold, Plan]:
+    """The lock and the plan; a node that a killed lab has frozen is given back first, it is no node that is down."""
+
+    def claim() -> tuple[Hold, Plan]:
+        return plan.claim(spec, docker, replace=options.replace, force=options.force, image=options.image)
+
+    try:
+        return claim()
+    except NodeDown:
+        with lock.using(spec.name):
+            if not taking.pay_back_left(spec.name, docker, progress):
+                raise
+        return claim()
 
 
 def _carry_out(run: BringUp) -> Up:

@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 GRACE_SECONDS = 5.0
 """How long a call that is late may take to leave."""
-PUT_BACK_SECONDS = 180.0
-"""The same for a call that is putting back what it has taken away (`labctl.waiting.undisturbed`): the slowest,
-a frozen node, needs a minute until it is Ready again."""
+PUT_BACK_SECONDS = 420.0
+"""The same for a call that is putting back what it has taken away (`labctl.waiting.undisturbed`): as long as
+labctl.cluster.absence.taking waits for the API server and then for all to work; etcd took 130 s on a busy machine."""
 LOOK_SECONDS = 0.5
 """How often the caller looks whether it is cancelled itself."""
 

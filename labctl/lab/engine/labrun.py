@@ -194,7 +194,7 @@ class LabRun:
         try:
             if lacking := unmet(trial.needs, self.site.cluster):
                 raise Unmet(lacking)
-            with self.excused(), self.site.kube.translated(trial.title):
+            with self.excused(k8s), self.site.kube.translated(trial.title):
                 for statement in self._statements(trial, k8s.patient(STEP_PATIENCE_SECONDS)):
                     results.append(judge(statement))
             if not results:
@@ -223,9 +223,9 @@ class LabRun:
             return Seen(Outcome.DID_NOT_RUN, actual=str(broken), cause=broken)
         return seen
 
-    def excused(self) -> contextlib.AbstractContextManager[None]:
-        """A block in which the lab itself takes things away, so that a missing node is no surprise."""
-        return self.site.guard.excuse()
+    def excused(self, k8s: Cluster) -> contextlib.AbstractContextManager[None]:
+        """A block in which what the lab itself has taken away is no surprise, and nothing else."""
+        return self.site.guard.expecting(lambda: k8s.absences.expected)
 
     def handle(self) -> Cluster:
         """The cluster as this instance may use it."""

@@ -242,7 +242,7 @@ def _under(run: LabRun, lab: Lab, sabotage: Sabotage) -> Iterator[CheckResult]:
         yield from (replace(one, title=f"before {sabotage.title!r}: {one.title!r} holds") for one in before)
         return
     try:
-        with run.excused(), run.site.kube.translated(sabotage.title), _in_place(run, sabotage, k8s):
+        with run.excused(k8s), run.site.kube.translated(sabotage.title), _in_place(run, sabotage, k8s):
             for one in lab.observations:
                 if isinstance(one, Trial) and _breaks_part_of(one, sabotage):
                     yield from _trial_breaks(run, one, k8s, sabotage)

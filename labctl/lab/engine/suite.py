@@ -16,7 +16,8 @@ from typing import Literal
 
 from labctl import parallel
 from labctl.cluster import lock
-from labctl.cluster.running import RunningCluster, lock_key, require_nodes
+from labctl.cluster.absence import taking
+from labctl.cluster.running import RunningCluster, find, lock_key, require_nodes
 from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem
 from labctl.images import workloads
 from labctl.kube import connect
@@ -77,7 +78,7 @@ class Suite:
                 )
             except KeyboardInterrupt as stop:
                 ended = f"interrupted; {len(self.ended)} of {len(labs)} lab(s) had ended"
-                raise type(stop)("; ".join([ended, *site.tidied])) from stop
+                raise type(stop)("; ".join([ended, *site.tidied, *self._left_away()])) from stop
             seconds = time.monotonic() - started
             left_out = len(labs) - len(results)
             return RunResult(self.cluster.name, site.run_id, version, tuple(results), seconds, left_out)
@@ -169,6 +170,7 @@ class Suite:
     @contextlib.contextmanager
     def _site(self) -> Iterator[Site]:
         if self.docker is not None:
+            self._pay_back(self.docker)
             # Docker knows at once which node is down; the API server might not even answer.
             require_nodes(self.cluster, docker=self.docker)
         kube = connect(self.cluster.kubeconfig, self.cluster.context)
@@ -176,6 +178,20 @@ class Suite:
             self._key = key
             guard = Guard(kube, self.cluster, self.docker)
             yield Site(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
+
+    def _pay_back(self, docker: Docker) -> None:
+        """What a killed lab has left away comes back before a node that it has frozen is taken for a dead one."""
+        if not self.cluster.containers:
+            return
+        with lock.using(self.cluster.name, what="labs"):
+            if taking.pay_back_stale(self.cluster, docker, self.progress):
+                self.cluster = find(self.cluster.name, docker=docker)  # its addresses may have changed
+
+    def _left_away(self) -> list[str]:
+        """What an interrupted lab could not put back: its marker is still there."""
+        if self.docker is None:
+            return []
+        return [f"{one}; {one.next_step}" for one in taking.outstanding(self.cluster, self.docker)]
 
     def _bring_images(self) -> None:
         if self.docker is not None and self.cluster.containers:
