@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from labctl import __version__
+from labctl.captured import occupy
 from labctl.console import Console
 from labctl.errors import Bug, Interrupted, LabctlError, Terminated, UsageError, WriteFailed
 
@@ -42,6 +43,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 class LazyGroup(click.Group):
     """A group that imports a command when it is called, not when it is listed."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. An interrupt is ours to report: click would write a line amid what is drawn."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise Interrupted.of(stop) from stop
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """The names, in the order of COMMANDS."""
@@ -89,7 +97,12 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     with contextlib.suppress(ValueError):  # not in the main thread: an embedding caller keeps its handlers
         signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_run(arguments, console))
+    occupy()
+    try:
+        code = _run(arguments, console)
+    finally:
+        console.close()
+    sys.exit(code)
 
 
 def _run(arguments: list[str] | None, console: Console) -> int:
