@@ -14,6 +14,7 @@ from rich.text import Text
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.report.model import Failure, Outcome, RunReport, all_checks, totals, verdict
+from labctl.shown import ON_TERMINAL, bounded
 
 DETAIL_LINES = 40
 """Of captured output; the reports in files and the bundle have more."""
@@ -31,7 +32,8 @@ STYLES = {
 
 
 def report(report: RunReport) -> RenderableType:
-    """The whole run: phases, labs, what did not hold and why, the verdict."""
+    """The whole run: phases, labs, what did not hold and why, the verdict. Long texts are cut."""
+    report = bounded(report, ON_TERMINAL)
     parts: list[RenderableType] = [_phases(report)]
     parts += _troubles("proof", report.proof)
     if report.run:
