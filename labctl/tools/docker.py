@@ -36,6 +36,7 @@ from labctl.tools.dockerwords import (
     START_DAEMON,
     daemon_failure,
     failure,
+    podman,
     pull_failure,
 )
 
@@ -95,8 +96,21 @@ class Docker:
         return self._text("version", "--format={{.Server.Version}}")
 
     def info(self) -> dict[str, Any]:
-        """``docker info`` as docker's own JSON object."""
-        answer: dict[str, Any] = json.loads(self._text("info", "--format={{json .}}"))
+        """``docker info`` as docker's own JSON object. Raises `ToolUnfit` where podman answers in docker's name."""
+        said = self._text("info", "--format={{json .}}")
+        try:
+            answer: dict[str, Any] = json.loads(
+                said[max(said.find("{"), 0) :]
+            )  # warnings may stand before it
+        except json.JSONDecodeError as odd:
+            raise DockerUnreachable(
+                "`docker info` gives no answer that can be read",
+                why=str(odd),
+                details=said,
+                next_step=START_DAEMON,
+            ) from odd
+        if "buildahVersion" in (answer.get("host") or {}):
+            raise podman("`docker info` answers as podman does")
         # With no daemon some clients exit 0, describe only themselves and put the reason in here.
         if errors := answer.get("ServerErrors"):
             raise daemon_failure("\n".join(errors)) or DockerUnreachable(
