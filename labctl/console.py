@@ -116,6 +116,10 @@ class Console:
         with overall:
             yield overall
 
+    def guide(self, text: str) -> None:
+        """Help for somebody who gave no command: on stderr, whatever else is quiet."""
+        self._tell(text)
+
     def error(self, error: LabctlError) -> None:
         """Show an error once: what, why, what to do next, then the details.
 
@@ -381,7 +385,7 @@ def as_json(error: LabctlError) -> dict[str, Any]:
         "exit_code": error.exit_code,
         "what": error.what,
         "why": error.why,
-        "next": error.next_step,
+        "next_step": error.next_step,
         "details": error.details,
         **({"bundle": error.bundle} if error.bundle else {}),
     }

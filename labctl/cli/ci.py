@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import image_option, output_option, skip_option, source_option, strict_option
 from labctl.console import Console
 from labctl.errors import WriteFailed
 
@@ -55,17 +55,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Where what is collected after a failure goes (default: among labctl's state).",
 )
-@click.option("--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check of the doctor.")
-@click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
-@click.option(
-    "--source",
-    "source",
-    type=click.Choice(["auto", "present", "pull", "build"]),
-    default="auto",
-    show_default=True,
-    help="Where an absent node image may come from.",
-)
-@click.option("--image", default="", metavar="REF", help="Another node image than labctl's.")
+@skip_option
+@strict_option
+@source_option
+@image_option
 @output_option
 @click.pass_obj
 def ci(

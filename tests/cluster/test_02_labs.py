@@ -37,16 +37,16 @@ def test_every_lab_passes_and_the_reports_say_so(labctl: Labctl, cluster: str, t
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.name)
 def test_the_lab_is_proved(labctl: Labctl, cluster: str, lab: LabFile) -> None:
     """Every check fails before the steps, holds after them, and fails under its sabotage."""
-    labctl("lab", "prove", str(lab.number), "--cluster", cluster)
+    labctl("lab", "prove", str(lab.number), "--name", cluster)
 
 
 def test_a_lab_verifies_from_another_process(labctl: Labctl, cluster: str) -> None:
-    labctl("lab", "run", "9", "--cluster", cluster)
-    result = labctl.json("lab", "verify", "9", "--cluster", cluster)
+    labctl("lab", "run", "9", "--name", cluster)
+    result = labctl.json("lab", "verify", "9", "--name", cluster)
     assert result["labs"][0]["status"] == "PASS"
 
 
 def test_reset_leaves_nothing(labctl: Labctl, cluster: str) -> None:
-    labctl("lab", "reset", "--all", "--cluster", cluster)
+    labctl("lab", "reset", "--all", "--name", cluster)
     left = labctl("kubectl", "--name", cluster, "--", "get", "namespaces", "--output=name").stdout
     assert not [name for name in left.split() if name.startswith(("namespace/lab", "namespace/labctl-"))]

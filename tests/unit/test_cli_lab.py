@@ -136,14 +136,31 @@ def test_show_tells_the_story_the_steps_and_the_checks(
         ["run"],
         ["run", "99"],
         ["run", "21", "--all"],
-        ["run", "21", "--cluster", "a", "--kubeconfig", "b"],
+        ["run", "21", "--name", "a", "--kubeconfig", "b"],
         ["run", "21", "--context", "c"],
-        ["run", "21", "--labs", "absent"],
+        ["show", "21", "--lang", "ko/"],
+        ["show", "21", "--lang", "../ko"],
+        ["run", "21", "--labs-dir", "absent"],
         ["nonsense"],
     ],
 )
 def test_a_wrong_command_line_is_exit_2(labs: Path, arguments: list[str]) -> None:
     assert labctl(*arguments) == 2
+
+
+def test_former_words_work_with_a_note(
+    labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("list", "--labs", str(labs), "-o", "json") == 0
+    shown = capsys.readouterr()
+    assert [one["number"] for one in json.loads(shown.out)] == [21, 22]
+    assert "--labs is now --labs-dir" in shown.err
+    assert labctl("run", "21", "--cluster", "one", "-o", "json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["cluster"] == "one"
+    assert "--cluster is now --name" in shown.err
+    assert labctl("run", "21", "--name", "one") == 0
+    assert "is now" not in capsys.readouterr().err
 
 
 def test_run_verify_prove_reset(labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]) -> None:
