@@ -135,9 +135,9 @@ def _needs(control_planes: int, workers: int, source: Source) -> Needs:
 
 def _node_images() -> tuple[str, ...]:
     """The names under which a node image may be present."""
-    from labctl.images import lock
+    from labctl.images import lockfile
 
-    locked = lock.load()
+    locked = lockfile.load()
     return (locked.built.image.reference, locked.pulled.image.pull_reference)
 
 

@@ -14,13 +14,13 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.report import model
-from labctl.report.model import Outcome, Phase, RunReport
+from labctl.report.model import Phase, PhaseOutcome, RunReport
 from labctl.shown import clean, fitted
 
 Kind = type[Failure] | type[Error] | type[Skipped]
 
 CHECK_RESULT: Mapping[Status, Kind] = {Status.FAIL: Failure, Status.ERROR: Error, Status.SKIP: Skipped}
-PHASE_RESULT: Mapping[Outcome, Kind] = {Outcome.BROKEN: Error, Outcome.SKIPPED: Skipped}
+PHASE_RESULT: Mapping[PhaseOutcome, Kind] = {PhaseOutcome.BROKEN: Error, PhaseOutcome.SKIPPED: Skipped}
 """A phase that failed without an error of its own (a lab's check did not hold) fails in that check's suite."""
 
 TEXT, WHOLE = 64 * 1024, 4 * 1024 * 1024
@@ -76,7 +76,7 @@ def _phase(phase: Phase) -> TestCase:
     failure = phase.failure
     message = failure.what if failure else phase.said
     body = _told(failure) if failure else phase.said
-    kind = Failure if failure and phase.outcome is Outcome.FAILED else PHASE_RESULT.get(phase.outcome)
+    kind = Failure if failure and phase.outcome is PhaseOutcome.FAILED else PHASE_RESULT.get(phase.outcome)
     case = _case("labctl.phases", phase.name, phase.seconds, kind, message, body)
     if phase.steps:
         case.system_out = clean(

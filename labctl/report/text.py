@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
-from labctl.report.model import Failure, Outcome, RunReport, all_checks, totals, verdict
+from labctl.report.model import Failure, PhaseOutcome, RunReport, all_checks, totals, verdict
 from labctl.shown import ON_TERMINAL, bounded
 
 DETAIL_LINES = 40
@@ -24,10 +24,10 @@ STYLES = {
     Status.FAIL: "red",
     Status.ERROR: "magenta",
     Status.SKIP: "yellow",
-    Outcome.OK: "green",
-    Outcome.FAILED: "red",
-    Outcome.BROKEN: "magenta",
-    Outcome.SKIPPED: "yellow",
+    PhaseOutcome.OK: "green",
+    PhaseOutcome.FAILED: "red",
+    PhaseOutcome.BROKEN: "magenta",
+    PhaseOutcome.SKIPPED: "yellow",
 }
 
 
@@ -100,7 +100,7 @@ def _check(where: str, check: CheckResult) -> Text:
 
 
 def _failure(where: str, failure: Failure) -> Text:
-    shown = Text(f"{where}: {failure.what}  [{failure.id}]", style=STYLES[Outcome.BROKEN])
+    shown = Text(f"{where}: {failure.what}  [{failure.id}]", style=STYLES[PhaseOutcome.BROKEN])
     for name, value in (("why", failure.why), ("next", failure.next_step)):
         if value:
             shown.append(f"\n  {name}: {value}", style="default")
@@ -109,5 +109,5 @@ def _failure(where: str, failure: Failure) -> Text:
     return shown
 
 
-def _word(status: Status | Outcome) -> Text:
+def _word(status: Status | PhaseOutcome) -> Text:
     return Text(str(status), style=STYLES[status])

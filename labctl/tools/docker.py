@@ -72,11 +72,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Network:
-    """A docker network; ``subnets`` and ``gateways`` are given in the same order, IPv4 and IPv6 mixed."""
+    """A docker network; ``subnets`` are IPv4 and IPv6 mixed."""
 
     name: str
     subnets: tuple[str, ...]
-    gateways: tuple[str, ...]
 
 
 class Docker:
@@ -143,8 +142,6 @@ class Docker:
         stdin: str | bytes | None = None,
         timeout: float = 60.0,
         check: bool = True,
-        env: Mapping[str, str] | None = None,
-        user: str = "",
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run ``argv`` inside a running container.
@@ -152,11 +149,7 @@ class Docker:
         Raises `NodeDown` when the container is not running, even without ``check``. After a
         time-out the program inside may go on: docker has no verb that ends it.
         """
-        options = [f"--env={name}={value}" for name, value in (env or {}).items()]
-        if stdin is not None:
-            options.append("--interactive")
-        if user:
-            options.append(f"--user={user}")
+        options = [] if stdin is None else ["--interactive"]
         return self._run(
             "exec", *options, container, *argv, stdin=stdin, timeout=timeout, check=check, on_line=on_line
         )
@@ -416,5 +409,4 @@ def _network(row: dict[str, Any]) -> Network:
     return Network(
         name=row["Name"],
         subnets=tuple(one["Subnet"] for one in configs if one.get("Subnet")),
-        gateways=tuple(one["Gateway"] for one in configs if one.get("Gateway")),
     )

@@ -25,7 +25,7 @@ from _pytest.capture import CaptureManager
 from pytest_kind import KindCluster
 
 from labctl import paths, process
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.process import Completed
 from labctl.tools import kind
 from labctl.tools.docker import Docker
@@ -135,7 +135,7 @@ def kind_cluster(cluster: str, kind_cluster: KindCluster) -> KindCluster:
 
 def node_image(docker: Docker) -> str:
     """The node image that `up` uses here: the built one where it is present, else the one to pull."""
-    node = lock.load()
+    node = lockfile.load()
     built = node.built.image.reference
     return built if docker.image(built) else node.pulled.image.pull_reference
 

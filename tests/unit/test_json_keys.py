@@ -30,6 +30,7 @@ from labctl.host import daemon, doctor, prepare
 from labctl.host.finding import Finding
 from labctl.host.prepare import Change
 from labctl.images import inventory, nodeimage
+from labctl.images.node import NodeImage
 from labctl.lab.engine.suite import Suite
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from tests.unit.test_ci import FakeStages
@@ -37,7 +38,7 @@ from tests.unit.test_ci import FakeStages
 NODE = Node("c-worker", "worker", "c-worker", "172.18.0.3", "running")
 CLUSTER = RunningCluster("c", Path("/k"), (NODE,), "flannel", "metallb", "172.18.0.9-172.18.0.10")
 PROOF = ProofResult((Proven("dns", "DNS answers", True, "an answer", "answered", 1.0),), "n", 2.0)
-IMAGE = nodeimage.NodeImage("r:1", "sha256:a", "built", "v1.37.2")
+IMAGE = NodeImage("r:1", "sha256:a", "built", "v1.37.2")
 RUN = RunResult(
     "c",
     "n",
@@ -133,7 +134,7 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> None:
         (doctor, "examine", lambda *_, **__: (found,)),
         (prepare, "plan", lambda *_, **__: [Change("a", "b", False, lambda _: None)]),
         (daemon, "release", lambda **_: 7),
-        (inventory, "survey", lambda _: (inventory.Row("n", "manifest", "r", "i", "h"),)),
+        (inventory, "survey", lambda _: (inventory.Entry("n", "manifest", "r", "i", "h"),)),
         *((nodeimage, name, lambda *_, **__: IMAGE) for name in ("built", "pull", "load")),
         (running, "find", lambda *_, **__: CLUSTER),
         (Suite, "go", lambda *_: RUN),

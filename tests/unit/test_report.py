@@ -24,7 +24,7 @@ from labctl.recorder import StepRecord
 from labctl.report import data, html, junit, markdown, text
 from labctl.report import model as models
 from labctl.report.files import Files
-from labctl.report.model import Outcome, Phase, RunReport
+from labctl.report.model import Phase, PhaseOutcome, RunReport
 
 HOSTILE = "<script>alert(1)</script> | [x](http://e) `c` \x1b[31m\x00 </testcase> &amp; ￿ @all"
 
@@ -41,7 +41,7 @@ def phases(**failures: models.Failure) -> tuple[Phase, ...]:
     made = []
     for name in ("doctor", "up", "proof", "labs", "down"):
         failure = failures.get(name)
-        outcome = Outcome.BROKEN if failure else Outcome.OK
+        outcome = PhaseOutcome.BROKEN if failure else PhaseOutcome.OK
         made.append(Phase(name, outcome, 1.5, "said", (StepRecord("A step", 1.0),), failure))
     return tuple(made)
 
@@ -97,8 +97,8 @@ def test_everything_proven_is_0() -> None:
         (report(phases=phases(doctor=failure(DockerUnreachable("no docker")))), 3),
         (report(phases=phases(proof=failure(ProofFailed("dns")))), 4),
         (report(phases=phases(down=failure(Interrupted(signal_number=15)))), 143),
-        (report(phases=(Phase("proof", Outcome.FAILED),)), 4),
-        (RunReport("c", "0", "now", phases=(Phase("up", Outcome.OK),)), 9),
+        (report(phases=(Phase("proof", PhaseOutcome.FAILED),)), 4),
+        (RunReport("c", "0", "now", phases=(Phase("up", PhaseOutcome.OK),)), 9),
     ],
 )
 def test_the_exit_code_tells_what_went_wrong(made: RunReport, code: int) -> None:

@@ -231,10 +231,10 @@ def test_a_program_that_fails_inside_is_its_own_failure(fakes: ScriptedTools) ->
     assert caught.value.returncode == 7
 
 
-def test_exec_hands_over_stdin_and_environment(fakes: ScriptedTools) -> None:
+def test_exec_hands_over_stdin(fakes: ScriptedTools) -> None:
     rule = fakes.on("docker", "exec *", stdout="out", keep_stdin=True)
-    assert Docker().exec("n", ["cat", "-"], stdin="in", env={"A": "b c"}, user="nobody").stdout == "out"
-    assert fakes.calls == ["docker exec --env=A=b c --interactive --user=nobody n cat -"]
+    assert Docker().exec("n", ["cat", "-"], stdin="in").stdout == "out"
+    assert fakes.calls == ["docker exec --interactive n cat -"]
     assert (rule / "stdin").read_text() == "in"
 
 
