@@ -91,7 +91,8 @@ def ci(
     from labctl.report.files import Files
 
     spec = _spec(config, name)
-    labs = _labs(words, folder)
+    with console.apart():
+        labs = _labs(words, folder)
     files = Files(junit, html, summary)
     files.require_writable()
     options = Options(
@@ -101,7 +102,7 @@ def ci(
         keep_on_failure=keep != "never",
         bundle_directory=bundle.place(spec.name, bundles),
     )
-    with contextlib.closing(RealStages(spec, labs, options, strict)) as stages:
+    with contextlib.closing(RealStages(spec, labs, options, strict)) as stages, console.apart():
         report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()
     console.data(data.as_json(report), lambda: text.report(report))
     try:

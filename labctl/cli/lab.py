@@ -102,7 +102,8 @@ def list_(console: Console, folder: Path | None) -> None:
 def show(console: Console, words: tuple[str, ...], folder: Path | None, lang: str) -> None:
     """Tell a lab's story, its steps, checks and sabotages."""
     labs = loader.select(loader.discover(loader.find_folder(folder)), words)
-    stories = [_story(one, lang) for one in labs]
+    with console.apart():
+        stories = [_story(one, lang) for one in labs]
     console.data(stories, lambda: "\n\n".join(_told(one) for one in stories))
 
 
@@ -147,7 +148,9 @@ def prove(console: Console, /, strict: bool, **where: Any) -> int:
 @click.pass_obj
 def reset(console: Console, /, **where: Any) -> None:
     """Remove everything that labs have made, and wait until it is gone."""
-    removed = _suite(console, **where).reset()
+    suite = _suite(console, **where)
+    with console.apart():
+        removed = suite.reset()
     console.data({"removed": removed}, lambda: f"{removed} object(s) removed")
 
 
@@ -156,9 +159,9 @@ def _go(console: Console, verb: Verb, **where: Any) -> int:
     from labctl.lab.results import as_json
 
     suite = _suite(console, **where)
-    if console.format == "text":
-        suite.on_result = lambda ended: console.data(None, lambda: lab_text.lab(ended))
-    result = suite.go(verb)
+    suite.on_result = lambda ended: console.piece(lambda: lab_text.lab(ended))
+    with console.apart():
+        result = suite.go(verb)
     console.data(as_json(result), lambda: lab_text.summary(result, verb))
     return result.exit_code
 

@@ -148,6 +148,19 @@ def test_a_wrong_command_line_is_exit_2(labs: Path, arguments: list[str]) -> Non
     assert labctl(*arguments) == 2
 
 
+def test_what_a_lab_prints_is_narration_and_the_result_stays_one_document(
+    labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printing = LAB.replace("    seen = k8s", "    print('50%')\n    seen = k8s")
+    printing = printing.replace("from kubernetes", "print('while loading')\nfrom kubernetes", 1)
+    (labs / "21_objects.py").write_text(printing)
+    for verb in ("run", "prove", "verify"):
+        labctl(verb, "21", "-o", "json")
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["labs"][0]["number"] == 21
+        assert "21 prints: 50%" in shown.err
+
+
 def test_former_words_work_with_a_note(
     labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,7 +87,7 @@ SHAPES: dict[str, Keys] = {
     "config validate single": {"": {"single"}},
     "lab list": {"[]": LAB},
     "lab show 9": {
-        "[]": LAB | {"story", "namespaces", "needs", "steps", "checks", "sabotages"},
+        "[]": LAB | {"story", "namespaces", "needs", "touches", "steps", "checks", "sabotages"},
         "[].steps[]": {"id", "title"},
         "[].checks[]": {"id", "title"},
         "[].sabotages[]": {"id", "title", "breaks"},
