@@ -190,9 +190,7 @@ def _suite(
     from labctl.tools.docker import Docker
 
     docker = None if kubeconfig else Docker()
-    there = (
-        running.from_kubeconfig(kubeconfig, context) if kubeconfig else running.find(name, docker=docker)
-    )
+    there = running.from_kubeconfig(kubeconfig, context) if kubeconfig else running.find(name, docker=docker)
     return Suite(there, files, console, docker=docker, strict=strict, jobs=jobs, changed_only=changed_only)
 
 

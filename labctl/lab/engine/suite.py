@@ -108,9 +108,11 @@ class Suite:
     def _each(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], verb: Verb) -> list[LabResult]:
         runs = [LabRun.of(site, file, lab) for file, lab in labs]
         if verb == "verify":
-            work = [Work(run.file.name, _heard(run, run.verify)) for run in runs]
+            work = [Work(run.file.name, _narrated(run, run.verify)) for run in runs]
         else:
-            work = [self._in_turn(run.file.name, _heard(run, run.run), bool(run.lab.touches)) for run in runs]
+            work = [
+                self._in_turn(run.file.name, _narrated(run, run.run), bool(run.lab.touches)) for run in runs
+            ]
         with self._instances(runs if verb == "run" else ()):
             return parallel.run(work, at_once=self._at_once(), on_end=lambda _, result: self._heard(result))
 
@@ -218,10 +220,10 @@ class _Proof:
 
 
 def _showing(run: LabRun, piece: prover.Piece) -> Callable[[], LabResult]:
-    return _heard(run, lambda: prover.show(run, piece))
+    return _narrated(run, lambda: prover.show(run, piece))
 
 
-def _heard(run: LabRun, work: Callable[[], LabResult]) -> Callable[[], LabResult]:
+def _narrated(run: LabRun, work: Callable[[], LabResult]) -> Callable[[], LabResult]:
     """``work``, with what the lab's code prints told as remarks that begin with the lab's number."""
 
     def do() -> LabResult:
