@@ -8,7 +8,6 @@ it knows what a step and an error look like, not what they mean.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import threading
@@ -16,11 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
+from labctl import shown
+from labctl.captured import real, streams_apart
 from labctl.errors import LabctlError
+from labctl.live import Bar, Region, Row
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
-    from rich.status import Status
+    from rich.console import ConsoleOptions
+    from rich.segment import Segment
 
 Format = Literal["text", "json"]
 
@@ -30,9 +33,15 @@ MARKS = {"done": ("✓", "+"), "failed": ("✗", "x"), "said": ("·", "-")}
 DETAIL_LINES = 40
 """How much captured output an error shows; the whole of it goes into the bundle."""
 
+JSON_TEXT, JSON_BYTES = 256 * 1024, 8 * 1024 * 1024
+"""The most that a JSON document holds: characters of one text, and bytes of the whole."""
+
 
 class Console:
-    """Where everything that labctl shows goes out; it is a `labctl.progress.Progress`."""
+    """Where everything that labctl shows goes out; it is a `labctl.progress.Progress`.
+
+    Any thread may call it at any time. Whatever is shown is cleaned and, but for results, bounded by labctl.shown.
+    """
 
     def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.format: Format = "text"
@@ -42,32 +51,46 @@ class Console:
         self._err = err
         self._has_data = False
         self._narration: RichConsole | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._mine = threading.local()
+        self._region = Region(
+            self._rich, self._lock, ascii_only=lambda: self._mark("done") != MARKS["done"][0]
+        )
 
     # --- data -----------------------------------------------------------------
 
     def data(self, value: Any, render: Callable[[], Any] | None = None) -> None:
-        """Write a result: ``value`` (JSON-able) in JSON mode, else what ``render`` returns (text or a rich object)."""
+        """Write a result: ``value`` (JSON-able) in JSON mode, else what ``render`` returns (text or a rich object).
+
+        In JSON mode texts are cut to `JSON_TEXT` characters, and shorter where the document would be larger
+        than `JSON_BYTES`.
+        """
         self._has_data = True
         if self.format == "json":
-            self._write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+            self._write(shown.fitted(value, shown.as_json, text=JSON_TEXT, whole=JSON_BYTES))
         elif render is None:
-            self._write(f"{value}\n")
+            self._render(f"{value}\n")
         else:
             self._render(render())
 
+    def piece(self, render: Callable[[], Any]) -> None:
+        """Write a part of the result ahead of the whole, for people; in JSON mode it comes with the document only."""
+        if self.format != "json":
+            self._render(render())
+
     def raw(self, text: str) -> None:
-        """Write ``text`` to stdout as it is, in either mode (a path, a file's content)."""
+        """Write ``text`` of labctl's own making to stdout as it is, in either mode (a path, a schema)."""
         self._write(text if text.endswith("\n") else text + "\n")
 
     def confirm(self, question: str) -> bool:
         """Ask on the terminal; anything but yes, and no terminal at all, is no."""
-        stream = self._err or sys.stderr
         if not sys.stdin or not sys.stdin.isatty():
             return False
-        stream.write(f"{question} [y/N] ")
-        stream.flush()
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+        with self._lock, self._region.paused():
+            stream = self._stderr()
+            stream.write(f"{shown.cut(shown.clean(question), shown.ON_TERMINAL)} [y/N] ")
+            stream.flush()
+            return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     # --- narration ------------------------------------------------------------
 
@@ -78,10 +101,24 @@ class Console:
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[_Step]:
-        """Show a step while it is under way and, when it ends, its outcome and its seconds."""
+        """Show a step while it is under way and, when it ends, its outcome and its seconds.
+
+        A step inside another one of the same thread is shown below it, and named after it when it ends.
+        """
         step = _Step(self, title)
         with step:
             yield step
+
+    @contextlib.contextmanager
+    def overall(self, total: int, title: str) -> Iterator[_Overall]:
+        """Show on a terminal how many of ``total`` pieces of work are done."""
+        overall = _Overall(self, Bar(title, total))
+        with overall:
+            yield overall
+
+    def guide(self, text: str) -> None:
+        """Help for somebody who gave no command: on stderr, whatever else is quiet."""
+        self._tell(text)
 
     def error(self, error: LabctlError) -> None:
         """Show an error once: what, why, what to do next, then the details.
@@ -89,29 +126,63 @@ class Console:
         In JSON mode on stdout as well, unless data stands there already: stdout is one document.
         """
         if self.format == "json" and not self._has_data:
-            self._write(json.dumps({"error": as_json(error)}, ensure_ascii=False, indent=2) + "\n")
-        lines = [f"error: {error.what}  [{error.id}]"]
+            document = {"error": as_json(error)}
+            self._write(shown.fitted(document, shown.as_json, text=JSON_TEXT, whole=JSON_BYTES))
+        lines = [f"error: {_bounded(error.what)}  [{error.id}]"]
         if error.why:
-            lines.append(f"  why:  {error.why}")
+            lines.append(f"  why:  {_bounded(error.why)}")
         if error.next_step:
-            lines.append(f"  next: {error.next_step}")
-        shown = error.details.splitlines()
-        if len(shown) > DETAIL_LINES:
-            lines.append(f"  ... {len(shown) - DETAIL_LINES} line(s) above left out")
-        lines += [f"  | {line}" for line in shown[-DETAIL_LINES:]]
+            lines.append(f"  next: {_bounded(error.next_step)}")
+        details = error.details.splitlines()
+        if len(details) > DETAIL_LINES:
+            lines.append(f"  ... {len(details) - DETAIL_LINES} line(s) above left out")
+        lines += [f"  | {_bounded(line)}" for line in details[-DETAIL_LINES:]]
         if error.bundle:
             lines.append(f"  what was seen is kept in {error.bundle}")
         self._tell("\n".join(lines), style="red" if self.colour else None, first_only=True)
 
+    # --- the streams ------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Within the block nobody else reaches the console's streams; what others print is narration.
+
+        For the time in which code of other people runs: see `labctl.captured.streams_apart`.
+        """
+        if self._out is not None or self._err is not None:  # a caller's own streams are apart already
+            yield
+            return
+        with streams_apart(self.say) as (out, err):
+            self._move(out, err)
+            try:
+                yield
+            finally:
+                self._move(None, None)
+
+    def close(self) -> None:
+        """Leave the terminal as it was found, even in the middle of a step."""
+        with self._lock:
+            self._region.close()
+
+    def _move(self, out: TextIO | None, err: TextIO | None) -> None:
+        with self._lock, self._region.paused():
+            self._out, self._err, self._narration = out, err, None
+
+    def _stdout(self) -> TextIO:
+        return self._out or real("stdout") or sys.stdout
+
+    def _stderr(self) -> TextIO:
+        return self._err or real("stderr") or sys.stderr
+
     # --- inside ---------------------------------------------------------------
 
     def _line(self, mark: str, text: str, *, style: str | None = None) -> None:
-        self._tell(f" {self._mark(mark)} {text}", style=style)
+        self._tell(f" {self._mark(mark)} {_bounded(text)}", style=style)
 
     def _mark(self, name: str) -> str:
         nice, plain = MARKS[name]
         try:
-            nice.encode(getattr(self._err or sys.stderr, "encoding", None) or "ascii")
+            nice.encode(getattr(self._stderr(), "encoding", None) or "ascii")
         except (UnicodeEncodeError, LookupError):
             return plain
         return nice
@@ -119,46 +190,103 @@ class Console:
     def _tell(self, text: str, *, style: str | None = None, first_only: bool = False) -> None:
         from rich.text import Text
 
-        shown = Text(text)
+        safe = shown.clean(text)
+        told = Text(safe)
         if style:
-            shown.stylize(style, 0, text.find("\n") if first_only and "\n" in text else len(text))
+            told.stylize(style, 0, safe.find("\n") if first_only and "\n" in safe else len(safe))
         with self._lock:
-            self._rich().print(shown, soft_wrap=True)
+            self._region.draw()  # what rich draws below the new line is what it drew last
+            self._rich().print(told, soft_wrap=True)
 
     def _rich(self) -> RichConsole:
-        if self._narration is None:
-            self._narration = _narrator()(
-                file=cast("TextIO", _Safe(self._err or sys.stderr)),
-                no_color=not self.colour,
-                highlight=False,
-                emoji=False,
-            )
-        return self._narration
+        with self._lock:
+            if self._narration is None:
+                self._narration = _narrator()(
+                    file=cast("TextIO", _Safe(self._stderr())),
+                    no_color=not self.colour,
+                    highlight=False,
+                    emoji=False,
+                )
+            return self._narration
 
     def _render(self, what: Any) -> None:
         if isinstance(what, str):
-            self._write(what if what.endswith("\n") or not what else what + "\n")
+            safe = shown.clean(what)
+            self._write(safe if safe.endswith("\n") or not safe else safe + "\n")
             return
         from rich.console import Console as RichConsole
 
-        stream = self._out or sys.stdout
+        stream = self._stdout()
         width = None if stream.isatty() else 120
         console = RichConsole(
             file=stream, no_color=not self.colour, highlight=False, emoji=False, width=width
         )
         with console.capture() as drawn:
-            console.print(what, soft_wrap=False)
+            console.print(_Cleaned(what), soft_wrap=False)
         self._write(drawn.get())
 
     def _write(self, text: str) -> None:
-        stream = self._out or sys.stdout
-        try:
-            _Safe(stream).write(text)
-            stream.flush()
-        except BrokenPipeError:
-            # The reader has left. What is being done goes on and keeps its exit code; Python's own
-            # flush at exit must not fail on that pipe either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        stream = self._stdout()
+        with self._lock, self._region.paused() if stream.isatty() else contextlib.nullcontext():
+            try:
+                _Safe(stream).write(text)
+                stream.flush()
+            except BrokenPipeError:
+                # The reader has left. What is being done goes on and keeps its exit code; Python's own
+                # flush at exit must not fail on that pipe either.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+    # --- steps: called by `_Step` and `_Overall` ----------------------------------
+
+    def _begin(self, row: Row) -> Row | None:
+        """Show a step's row; returns the row around it."""
+        around = self._around()
+        row.depth = len(around)
+        within = around[-1] if around else None
+        around.append(row)
+        if not self.quiet:
+            with self._lock:
+                self._region.add(row, within)
+        return within
+
+    def _note(self, row: Row, path: str, text: str) -> None:
+        if text == row.note or self.quiet:
+            return
+        row.note = text
+        if not self._region.possible:
+            self._tell(f"     {path}: {_bounded(text)}")
+
+    def _finish(self, row: Row, mark: str, text: str) -> None:
+        self._around().remove(row)
+        with self._lock:
+            self._region.remove(row)
+            if mark == "failed" or not self.quiet:
+                self._line(mark, text, style="red" if mark == "failed" else None)
+
+    def _around(self) -> list[Row]:
+        """The steps under way in this thread, the outermost first."""
+        if not hasattr(self._mine, "rows"):
+            self._mine.rows = []
+        rows: list[Row] = self._mine.rows
+        return rows
+
+    def _show_bar(self, bar: Bar) -> None:
+        with self._lock:
+            if not self.quiet:
+                self._region.add_bar(bar)
+
+    def _drop_bar(self, bar: Bar) -> None:
+        with self._lock:
+            self._region.remove_bar(bar)
+
+    def _advance(self, bar: Bar, count: int) -> None:
+        with self._lock:
+            bar.done += count
+            self._region.draw()
+
+
+def _bounded(text: str) -> str:
+    return shown.cut(text, shown.ON_TERMINAL)
 
 
 def _narrator() -> type[RichConsole]:
@@ -186,53 +314,68 @@ class _Safe:
         return self._stream.write(text.encode(encoding, "replace").decode(encoding))
 
 
+class _Cleaned:
+    """A rich object whose texts are cleaned once they are laid out; its colours stay."""
+
+    def __init__(self, what: Any) -> None:
+        self._what = what
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        for segment in console.render(self._what, options):
+            yield segment if segment.control else Segment(shown.clean(segment.text), segment.style)
+
+
 class _Step:
     """A step on the screen: a live line on a terminal, a line at its end everywhere."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console = console
-        self._title = title
+        self._row = Row(title)
+        self._path = title
         self._outcome = ""
-        self._last_note = ""
-        self._started = time.monotonic()
-        self._status: Status | None = None
 
     def note(self, text: str) -> None:
         """What the step waits for now; on a terminal it replaces the former note."""
-        if text == self._last_note or self._console.quiet:
-            return
-        self._last_note = text
-        if self._status is not None:
-            from rich.text import Text
-
-            self._status.update(Text(f"{self._title}: {text}"))
-        elif not self._console._rich().is_terminal:
-            self._console._tell(f"     {self._title}: {text}")
+        self._console._note(self._row, self._path, text)
 
     def result(self, text: str) -> None:
         """What came of the step, for its last line."""
         self._outcome = text
 
     def __enter__(self) -> _Step:
-        rich = self._console._rich()
-        if rich.is_terminal and not self._console.quiet and not getattr(rich, "_live_stack", None):
-            from rich.text import Text
-
-            self._status = rich.status(
-                Text(self._title), spinner="dots" if self._console._mark("done") == "✓" else "line"
-            )
-            self._status.start()
+        around = self._console._begin(self._row)
+        if around is not None:
+            self._path = f"{around.title}: {self._row.title}"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
-        seconds = time.monotonic() - self._started
-        outcome = f": {self._outcome}" if self._outcome else ""
+        seconds = time.monotonic() - self._row.started
         if kind is not None:
-            self._console._line("failed", f"{self._title}  {seconds:.1f} s", style="red")
-        elif not self._console.quiet:
-            self._console._line("done", f"{self._title}{outcome}  {seconds:.1f} s")
+            self._console._finish(self._row, "failed", f"{self._path}  {seconds:.1f} s")
+        else:
+            outcome = f": {self._outcome}" if self._outcome else ""
+            self._console._finish(self._row, "done", f"{self._path}{outcome}  {seconds:.1f} s")
+
+
+class _Overall:
+    """How much of the whole is done, as a bar on a terminal."""
+
+    def __init__(self, console: Console, bar: Bar) -> None:
+        self._console = console
+        self._bar = bar
+
+    def advance(self, count: int = 1) -> None:
+        """So many more pieces are done."""
+        self._console._advance(self._bar, count)
+
+    def __enter__(self) -> _Overall:
+        self._console._show_bar(self._bar)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._console._drop_bar(self._bar)
 
 
 def as_json(error: LabctlError) -> dict[str, Any]:
@@ -242,7 +385,7 @@ def as_json(error: LabctlError) -> dict[str, Any]:
         "exit_code": error.exit_code,
         "what": error.what,
         "why": error.why,
-        "next": error.next_step,
+        "next_step": error.next_step,
         "details": error.details,
         **({"bundle": error.bundle} if error.bundle else {}),
     }

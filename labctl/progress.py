@@ -21,11 +21,21 @@ class Step(Protocol):
         """Say, for the step's final line, what came of it ("3 nodes", "already present")."""
 
 
+class Overall(Protocol):
+    """A whole that consists of pieces of work."""
+
+    def advance(self, count: int = 1) -> None:
+        """Say that ``count`` more pieces are done."""
+
+
 class Progress(Protocol):
-    """A listener for steps and remarks."""
+    """A listener for steps and remarks. Any thread may call it at any time; a step belongs to the thread it is in."""
 
     def step(self, title: str) -> AbstractContextManager[Step]:
         """Open a step; leaving the block normally ends it well, leaving by exception ends it badly."""
+
+    def overall(self, total: int, title: str) -> AbstractContextManager[Overall]:
+        """Open a whole of ``total`` pieces of work, which may go on side by side."""
 
     def say(self, text: str) -> None:
         """A remark that belongs to no step."""
@@ -43,6 +53,14 @@ class Quiet:
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:  # noqa: ARG002  # the protocol's signature
         """Open a step nobody sees."""
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        """Forget the progress."""
+
+    @contextmanager
+    def overall(self, total: int, title: str) -> Iterator[Overall]:  # noqa: ARG002  # the protocol's signature
+        """Open a whole nobody sees."""
         yield self
 
     def say(self, text: str) -> None:

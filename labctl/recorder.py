@@ -6,12 +6,13 @@ nor decides.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from labctl.progress import Progress, Step
+from labctl.progress import Overall, Progress, Step
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,12 @@ class StepRecord:
 
 
 class Recorder:
-    """A `labctl.progress.Progress` in front of another one."""
+    """A `labctl.progress.Progress` in front of another one, for any number of threads."""
 
     def __init__(self, listener: Progress) -> None:
         self._listener = listener
         self._records: list[StepRecord] = []
+        self._lock = threading.Lock()
 
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
@@ -47,7 +49,13 @@ class Recorder:
                 yield heard
             ok = True
         finally:
-            self._records.append(StepRecord(title, time.monotonic() - started, ok, heard.outcome))
+            record = StepRecord(title, time.monotonic() - started, ok, heard.outcome)
+            with self._lock:
+                self._records.append(record)
+
+    def overall(self, total: int, title: str) -> AbstractContextManager[Overall]:
+        """Pass the whole on; it is no step."""
+        return self._listener.overall(total, title)
 
     def say(self, text: str) -> None:
         """Pass the remark on."""
@@ -55,7 +63,8 @@ class Recorder:
 
     def take(self) -> tuple[StepRecord, ...]:
         """The steps since the last call, in the order in which they ended."""
-        taken, self._records = tuple(self._records), []
+        with self._lock:
+            taken, self._records = tuple(self._records), []
         return taken
 
 

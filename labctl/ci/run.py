@@ -17,7 +17,7 @@ from labctl.errors import Bug, Conflict, Interrupted, LabctlError
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress
 from labctl.recorder import Recorder
-from labctl.report.model import Failure, Outcome, Phase, RunReport, all_checks, totals
+from labctl.report.model import Failure, Phase, PhaseOutcome, RunReport, all_checks, totals
 
 Keep = Literal["never", "on-failure", "always"]
 
@@ -85,7 +85,7 @@ class Run:
         work = {"doctor": self._doctor, "up": self._up, "proof": self._prove, "labs": self._labs}
         for name in PHASES[:-1]:
             if self._failed():
-                self._phases.append(Phase(name, Outcome.SKIPPED, said="not reached"))
+                self._phases.append(Phase(name, PhaseOutcome.SKIPPED, said="not reached"))
             else:
                 self._phases.append(self._phase(name, work[name], recorder))
         if self._failed() and not self._interrupted() and not self._refused():
@@ -106,25 +106,25 @@ class Run:
 
     # --- the phases -------------------------------------------------------------
 
-    def _doctor(self, _: Progress) -> tuple[Outcome, str]:
-        return Outcome.OK, self.stages.doctor()
+    def _doctor(self, _: Progress) -> tuple[PhaseOutcome, str]:
+        return PhaseOutcome.OK, self.stages.doctor()
 
-    def _up(self, progress: Progress) -> tuple[Outcome, str]:
+    def _up(self, progress: Progress) -> tuple[PhaseOutcome, str]:
         try:
             self._made = self.stages.up(progress)
         except LabctlError as failed:
             self._made = self._there = failed.kept
             raise
         self._there = True
-        return Outcome.OK, "made" if self._made else "it ran already"
+        return PhaseOutcome.OK, "made" if self._made else "it ran already"
 
-    def _prove(self, progress: Progress) -> tuple[Outcome, str]:
+    def _prove(self, progress: Progress) -> tuple[PhaseOutcome, str]:
         self._proof = self.stages.proof(progress)
         return _judged(self._proof), totals(self._proof)
 
-    def _labs(self, progress: Progress) -> tuple[Outcome, str]:
+    def _labs(self, progress: Progress) -> tuple[PhaseOutcome, str]:
         if not self.with_labs:
-            return Outcome.SKIPPED, "none was asked for"
+            return PhaseOutcome.SKIPPED, "none was asked for"
         done: list[LabResult] = []
         try:
             self._run = self.stages.labs(progress, done.append)
@@ -134,29 +134,31 @@ class Run:
                     self.stages.cluster, "", self.stages.facts().get("kubernetes", ""), tuple(done)
                 )
             raise
-        return Outcome.FAILED if self._run.exit_code else Outcome.OK, totals(all_checks(self._run))
+        return PhaseOutcome.FAILED if self._run.exit_code else PhaseOutcome.OK, totals(all_checks(self._run))
 
-    def _down(self, progress: Progress) -> tuple[Outcome, str]:
+    def _down(self, progress: Progress) -> tuple[PhaseOutcome, str]:
         self.stages.down(progress)
         self._there = False
-        return Outcome.OK, "deleted"
+        return PhaseOutcome.OK, "deleted"
 
     def _end(self, recorder: Recorder) -> Phase:
         if not self._there:
-            return Phase("down", Outcome.SKIPPED, said="there is no cluster to delete")
+            return Phase("down", PhaseOutcome.SKIPPED, said="there is no cluster to delete")
         if not self._made:
-            return Phase("down", Outcome.SKIPPED, said="the cluster ran before, it is left as it was")
+            return Phase("down", PhaseOutcome.SKIPPED, said="the cluster ran before, it is left as it was")
         to_look_at = self._failed() and not self._interrupted()
         if self.keep == "always" or (self.keep == "on-failure" and to_look_at):
-            return Phase("down", Outcome.SKIPPED, said=f"kept (--keep {self.keep})")
+            return Phase("down", PhaseOutcome.SKIPPED, said=f"kept (--keep {self.keep})")
         return self._phase("down", self._down, recorder)
 
     # --- around the phases ------------------------------------------------------
 
-    def _phase(self, name: str, work: Callable[[Progress], tuple[Outcome, str]], recorder: Recorder) -> Phase:
+    def _phase(
+        self, name: str, work: Callable[[Progress], tuple[PhaseOutcome, str]], recorder: Recorder
+    ) -> Phase:
         began = time.monotonic()
         failure: LabctlError | None = None
-        outcome, said = Outcome.BROKEN, ""
+        outcome, said = PhaseOutcome.BROKEN, ""
         try:
             outcome, said = work(recorder)
         except LabctlError as error:
@@ -170,7 +172,9 @@ class Run:
         return Phase(name, outcome, seconds, said, recorder.take(), Failure.of(failure) if failure else None)
 
     def _collect(self) -> None:
-        bad = next(phase for phase in self._phases if phase.outcome in (Outcome.BROKEN, Outcome.FAILED))
+        bad = next(
+            phase for phase in self._phases if phase.outcome in (PhaseOutcome.BROKEN, PhaseOutcome.FAILED)
+        )
         try:
             trace = [f"{phase.name}: {step}" for phase in self._phases for step in phase.steps]
             self._bundle = self.stages.collect(f"{bad.name}: {bad.said}", trace)
@@ -180,7 +184,7 @@ class Run:
             self.progress.say("interrupted: collecting no more, cleaning up")
 
     def _failed(self) -> bool:
-        return any(phase.outcome in (Outcome.BROKEN, Outcome.FAILED) for phase in self._phases)
+        return any(phase.outcome in (PhaseOutcome.BROKEN, PhaseOutcome.FAILED) for phase in self._phases)
 
     def _refused(self) -> bool:
         """Whether the cluster is somebody else's, who has it now: what it does is no evidence of ours."""
@@ -190,8 +194,10 @@ class Run:
         return any(phase.failure and phase.failure.id == Interrupted.id for phase in self._phases)
 
 
-def _judged(checks: Sequence[CheckResult]) -> Outcome:
+def _judged(checks: Sequence[CheckResult]) -> PhaseOutcome:
     seen = {check.status for check in checks}
     if seen == {Status.SKIP}:
-        return Outcome.SKIPPED
-    return Outcome.OK if Status.PASS in seen and seen <= {Status.PASS, Status.SKIP} else Outcome.FAILED
+        return PhaseOutcome.SKIPPED
+    return (
+        PhaseOutcome.OK if Status.PASS in seen and seen <= {Status.PASS, Status.SKIP} else PhaseOutcome.FAILED
+    )

@@ -93,7 +93,7 @@ class RealStages:
                 self._proof = proof.prove(cluster, kube, progress)
         if self._proof is None:
             return (CheckResult("network", "the network", Status.SKIP, actual="there is no CNI plugin"),)
-        return tuple(_check(one) for one in self._proof.proofs)
+        return tuple(as_check(one) for one in self._proof.proofs)
 
     def labs(self, progress: Progress, on_result: Callable[[LabResult], None]) -> RunResult:
         """Run the labs in their order."""
@@ -128,5 +128,6 @@ class RealStages:
         return running.find(self.cluster, docker=self.docker)
 
 
-def _check(one: Proven) -> CheckResult:
+def as_check(one: Proven) -> CheckResult:
+    """A proof in the shape of a lab's check: one shape for whoever reads results."""
     return CheckResult(one.id, one.title, PROVEN[one.held], one.expected, one.actual, seconds=one.seconds)

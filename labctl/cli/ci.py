@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import image_option, output_option, skip_option, source_option, strict_option
 from labctl.console import Console
 from labctl.errors import WriteFailed
 
@@ -55,17 +55,10 @@ FILE = click.Path(dir_okay=False, path_type=Path)
     metavar="DIR",
     help="Where what is collected after a failure goes (default: among labctl's state).",
 )
-@click.option("--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check of the doctor.")
-@click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
-@click.option(
-    "--source",
-    "source",
-    type=click.Choice(["auto", "present", "pull", "build"]),
-    default="auto",
-    show_default=True,
-    help="Where an absent node image may come from.",
-)
-@click.option("--image", default="", metavar="REF", help="Another node image than labctl's.")
+@skip_option
+@strict_option
+@source_option
+@image_option
 @output_option
 @click.pass_obj
 def ci(
@@ -98,7 +91,8 @@ def ci(
     from labctl.report.files import Files
 
     spec = _spec(config, name)
-    labs = _labs(words, folder)
+    with console.apart():
+        labs = _labs(words, folder)
     files = Files(junit, html, summary)
     files.require_writable()
     options = Options(
@@ -108,7 +102,7 @@ def ci(
         keep_on_failure=keep != "never",
         bundle_directory=bundle.place(spec.name, bundles),
     )
-    with contextlib.closing(RealStages(spec, labs, options, strict)) as stages:
+    with contextlib.closing(RealStages(spec, labs, options, strict)) as stages, console.apart():
         report = Run(stages, console, keep=keep, with_labs=bool(labs)).go()
     console.data(data.as_json(report), lambda: text.report(report))
     try:

@@ -7,11 +7,20 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import (
+    cluster_option,
+    cluster_words,
+    clusters_words,
+    image_option,
+    output_option,
+    raw_option,
+    skip_option,
+    source_option,
+)
 from labctl.console import Console
 from labctl.errors import CleanupIncomplete, Conflict, LabctlError, UsageError
 from labctl.host.finding import Source
@@ -23,8 +32,6 @@ if TYPE_CHECKING:
     from labctl.cluster.up.bringup import Up
 
 DEFAULT = "three-nodes"
-
-NAME = click.option("--name", metavar="NAME", help="Which cluster of labctl's (default: the only one).")
 
 
 @click.command()
@@ -41,13 +48,10 @@ NAME = click.option("--name", metavar="NAME", help="Which cluster of labctl's (d
 @click.option("--replace", "replace_", is_flag=True, help="Delete what runs under this name first.")
 @click.option("--force", is_flag=True, help="With --replace: even a cluster that labctl did not make.")
 @click.option("--keep-on-failure", is_flag=True, help="Leave the ruins standing when it does not work.")
-@click.option(
-    "--skip-check", "skip", multiple=True, metavar="ID", help="Pass over a check of the doctor (repeatable)."
-)
-@click.option("--source", type=click.Choice(get_args(Source)), default="auto", show_default=True,
-              help="Where the node image may come from.")  # fmt: skip
-@click.option("--image", default="", metavar="REF", help="Another node image than labctl's.")
-@click.option("--allow-raw-kind", is_flag=True, help="Admit kind's mounts and patches from the file.")
+@skip_option
+@source_option
+@image_option
+@raw_option
 @output_option
 @click.pass_obj
 def up(
@@ -106,7 +110,7 @@ def read_spec(config: str | None, *, allow_raw: bool = False, **flags: Any) -> C
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@clusters_words
 @click.option("--all", "everything", is_flag=True, help="Every cluster of labctl's.")
 @click.option("--force", is_flag=True, help="Even a cluster that labctl did not make.")
 @output_option
@@ -145,7 +149,7 @@ def down(console: Console, names: Sequence[str], everything: bool, force: bool) 
 
 
 @click.command()
-@click.argument("name", required=False)
+@cluster_words
 @output_option
 @click.pass_obj
 def status(console: Console, name: str | None) -> int:
@@ -169,7 +173,7 @@ def ls(console: Console) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@cluster_words
 @click.pass_obj
 def kubeconfig(console: Console, name: str | None) -> None:
     """Print the path of a cluster's kubeconfig, renewed where it was stale."""
@@ -179,7 +183,7 @@ def kubeconfig(console: Console, name: str | None) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@cluster_words
 @click.pass_obj
 def shell(console: Console, name: str | None) -> int:
     """Open a shell with KUBECONFIG set to a cluster's; kubectl is the node's where the machine has none."""
@@ -195,10 +199,13 @@ def shell(console: Console, name: str | None) -> int:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@NAME
+@cluster_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(name: str | None, arguments: Sequence[str]) -> int:
-    """Run kubectl on the control plane: labctl kubectl -- get pods -A. Its exit code is ours."""
+    """Run kubectl on the control plane: labctl kubectl -- get pods -A
+
+    Its exit code is ours.
+    """
     from labctl.cluster.condition import usable
     from labctl.tools.docker import Docker
     from labctl.tools.kubectl import NodeKubectl
@@ -237,17 +244,19 @@ def _node_data(node: Node) -> dict[str, str]:
 
 
 def _up_data(done: Up) -> dict[str, Any]:
+    from labctl.ci.stages import as_check
+
     cluster = done.cluster
     return {
         "name": cluster.name,
         "action": done.plan.action,
         "kubernetes": done.kubernetes,
         "cni": cluster.cni,
-        "loadBalancer": cluster.load_balancer,
+        "load_balancer": cluster.load_balancer,
         "pool": cluster.pool,
         "kubeconfig": str(cluster.kubeconfig),
         "nodes": [_node_data(node) for node in cluster.nodes],
-        "proof": [asdict(one) for one in done.proof.proofs] if done.proof else None,
+        "proof": [asdict(as_check(one)) for one in done.proof.proofs] if done.proof else None,
         "seconds": done.seconds,
     }
 
@@ -270,7 +279,7 @@ def _status_data(seen: Status) -> dict[str, Any]:
         "name": seen.name,
         "state": seen.state,
         "said": seen.said,
-        "next": seen.next_step,
+        "next_step": seen.next_step,
         "phase": seen.phase,
         "spec": seen.spec.as_json() if seen.spec else None,
         "nodes": [_node_data(node) for node in seen.nodes],

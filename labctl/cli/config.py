@@ -9,24 +9,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from labctl.cli.cluster import read_spec
-from labctl.cli.options import output_option
+from labctl.cli.options import Group, output_option, raw_option
 from labctl.console import Console
 from labctl.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from labctl.cluster.spec import ClusterSpec
 
-RAW = click.option("--allow-raw-kind", is_flag=True, help="Admit kind's mounts and patches from the file.")
 
-
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Render, validate and describe cluster files."""
 
 
 @config.command()
 @click.argument("file")
-@RAW
+@raw_option
 @output_option
 @click.pass_obj
 def render(console: Console, file: str, allow_raw_kind: bool) -> None:
@@ -42,7 +40,7 @@ def render(console: Console, file: str, allow_raw_kind: bool) -> None:
 
 @config.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@RAW
+@raw_option
 @output_option
 @click.pass_obj
 def validate(console: Console, files: Sequence[str], allow_raw_kind: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import cluster_words, output_option
 from labctl.console import Console
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@cluster_words
 @output_option
 @click.pass_obj
 def heal(console: Console, name: str | None) -> None:

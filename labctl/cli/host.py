@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import Group, output_option, skip_option, source_option
 from labctl.console import Console
 from labctl.errors import HostError
 from labctl.host.finding import Finding, Needs, Source
@@ -23,13 +23,7 @@ SHOWN = {"ok": "ok", "warn": "warn", "fail": "FAIL", "skip": "-"}
 def needs_options(command: Command) -> Command:
     """Add the options that say what the machine must be able to carry."""
     for option in (
-        click.option(
-            "--source",
-            type=click.Choice(get_args(Source)),
-            default="auto",
-            show_default=True,
-            help="Where an absent node image may come from.",
-        ),
+        source_option,
         click.option(
             "--workers", type=click.IntRange(0, 20), default=2, show_default=True, help="Worker nodes."
         ),
@@ -43,11 +37,6 @@ def needs_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-skip_option = click.option(
-    "--skip-check", "skip", multiple=True, metavar="ID", help="Pass over this check (repeatable)."
-)
 
 
 @click.command()
@@ -71,9 +60,9 @@ def doctor(console: Console, control_planes: int, workers: int, source: Source, 
     return HostError.exit_code if failed else 0
 
 
-@click.group()
+@click.group(cls=Group)
 def host() -> None:
-    """Prepare this machine, or give back what was started on it."""
+    """Prepare this machine, or give back what was started."""
 
 
 @host.command()
@@ -146,9 +135,9 @@ def _needs(control_planes: int, workers: int, source: Source) -> Needs:
 
 def _node_images() -> tuple[str, ...]:
     """The names under which a node image may be present."""
-    from labctl.images import lock
+    from labctl.images import lockfile
 
-    locked = lock.load()
+    locked = lockfile.load()
     return (locked.built.image.reference, locked.pulled.image.pull_reference)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import Group, output_option
 from labctl.console import Console
 
 
-@click.group()
+@click.group(cls=Group)
 def image() -> None:
     """List, build, pull and load images."""
 

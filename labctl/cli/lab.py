@@ -6,13 +6,14 @@ read files only, so they import nothing of Kubernetes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from labctl.cli.options import output_option
+from labctl.cli.options import HERE, Group, labs_folder, output_option, renamed, strict_option
 from labctl.console import Console
 from labctl.errors import ConfigError, UsageError
 from labctl.lab.engine import loader
@@ -23,13 +24,8 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.option(
-    "--labs",
-    "folder",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where the labs are (default: labs/ here or above, else labctl's own).",
-)
+LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+"""A language tag as RFC 5646 writes it, in its common forms; it becomes part of a file's name."""
 WORDS = click.argument("words", nargs=-1, metavar="LAB...")
 JOBS = click.option(
     "--jobs",
@@ -47,8 +43,8 @@ def on_cluster(command: Command) -> Command:
     options = (
         WORDS,
         ALL,
-        FOLDER,
-        click.option("--cluster", metavar="NAME", help="Which cluster of labctl's (default: the only one)."),
+        labs_folder,
+        renamed("--cluster", "--name", "name", HERE, metavar="NAME"),
         click.option(
             "--kubeconfig",
             type=click.Path(path_type=Path),
@@ -63,7 +59,13 @@ def on_cluster(command: Command) -> Command:
     return command
 
 
-@click.group()
+def _language(_: click.Context, __: click.Parameter, value: str) -> str:
+    if value and not LANGUAGE.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no code of a language, such as ko or pt-BR")
+    return value
+
+
+@click.group(cls=Group)
 def lab() -> None:
     """List, show, run, verify, reset and prove labs.
 
@@ -73,7 +75,7 @@ def lab() -> None:
 
 
 @lab.command("list")
-@FOLDER
+@labs_folder
 @output_option
 @click.pass_obj
 def list_(console: Console, folder: Path | None) -> None:
@@ -87,22 +89,27 @@ def list_(console: Console, folder: Path | None) -> None:
 
 @lab.command()
 @WORDS
-@FOLDER
+@labs_folder
 @click.option(
-    "--lang", default="", metavar="CODE", help="Another language of the story, where there is one (ko)."
+    "--lang",
+    default="",
+    metavar="CODE",
+    callback=_language,
+    help="Another language of the story, where there is one (ko).",
 )
 @output_option
 @click.pass_obj
 def show(console: Console, words: tuple[str, ...], folder: Path | None, lang: str) -> None:
     """Tell a lab's story, its steps, checks and sabotages."""
     labs = loader.select(loader.discover(loader.find_folder(folder)), words)
-    stories = [_story(one, lang) for one in labs]
+    with console.apart():
+        stories = [_story(one, lang) for one in labs]
     console.data(stories, lambda: "\n\n".join(_told(one) for one in stories))
 
 
 @lab.command()
 @on_cluster
-@click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@strict_option
 @JOBS
 @click.pass_obj
 def run(console: Console, /, strict: bool, **where: Any) -> int:
@@ -112,7 +119,7 @@ def run(console: Console, /, strict: bool, **where: Any) -> int:
 
 @lab.command()
 @on_cluster
-@click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@strict_option
 @JOBS
 @click.pass_obj
 def verify(console: Console, /, strict: bool, **where: Any) -> int:
@@ -122,7 +129,7 @@ def verify(console: Console, /, strict: bool, **where: Any) -> int:
 
 @lab.command()
 @on_cluster
-@click.option("--strict", is_flag=True, help="A lab that the cluster is not fit for is a failure.")
+@strict_option
 @JOBS
 @click.option(
     "--changed",
@@ -141,7 +148,9 @@ def prove(console: Console, /, strict: bool, **where: Any) -> int:
 @click.pass_obj
 def reset(console: Console, /, **where: Any) -> None:
     """Remove everything that labs have made, and wait until it is gone."""
-    removed = _suite(console, **where).reset()
+    suite = _suite(console, **where)
+    with console.apart():
+        removed = suite.reset()
     console.data({"removed": removed}, lambda: f"{removed} object(s) removed")
 
 
@@ -150,9 +159,9 @@ def _go(console: Console, verb: Verb, **where: Any) -> int:
     from labctl.lab.results import as_json
 
     suite = _suite(console, **where)
-    if console.format == "text":
-        suite.on_result = lambda ended: console.data(None, lambda: lab_text.lab(ended))
-    result = suite.go(verb)
+    suite.on_result = lambda ended: console.piece(lambda: lab_text.lab(ended))
+    with console.apart():
+        result = suite.go(verb)
     console.data(as_json(result), lambda: lab_text.summary(result, verb))
     return result.exit_code
 
@@ -163,15 +172,15 @@ def _suite(
     words: tuple[str, ...],
     everything: bool,
     folder: Path | None,
-    cluster: str | None,
+    name: str | None,
     kubeconfig: Path | None,
     context: str | None,
     strict: bool = False,
     jobs: int = 0,
     changed_only: bool = False,
 ) -> Suite:
-    if kubeconfig and cluster:
-        raise UsageError("--cluster or --kubeconfig, not both", next_step="leave one of them out")
+    if kubeconfig and name:
+        raise UsageError("--name or --kubeconfig, not both", next_step="leave one of them out")
     if context and not kubeconfig:
         raise UsageError("--context belongs to --kubeconfig", next_step="name the kubeconfig as well")
     files = loader.select(loader.discover(loader.find_folder(folder)), words, everything=everything)
@@ -181,9 +190,7 @@ def _suite(
     from labctl.tools.docker import Docker
 
     docker = None if kubeconfig else Docker()
-    there = (
-        running.from_kubeconfig(kubeconfig, context) if kubeconfig else running.find(cluster, docker=docker)
-    )
+    there = running.from_kubeconfig(kubeconfig, context) if kubeconfig else running.find(name, docker=docker)
     return Suite(there, files, console, docker=docker, strict=strict, jobs=jobs, changed_only=changed_only)
 
 

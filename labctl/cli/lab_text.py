@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
+from labctl.shown import ON_TERMINAL, bounded
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,7 +39,8 @@ def _headline(one: LabResult) -> Text:
 
 
 def lab(lab: LabResult) -> Text:
-    """A lab, its checks, and for what is not PASS also why."""
+    """A lab, its checks, and for what is not PASS also why. Long texts are cut."""
+    lab = bounded(lab, ON_TERMINAL)
     shown = _headline(lab)
     if lab.reason:
         shown.append(f"   {lab.reason}\n")

@@ -1,7 +1,7 @@
 """The root command: which commands exist, and how an error reaches the user.
 
-Commands are named here and imported only when they are called, so that `labctl --help`
-stays quick and imports neither the Kubernetes client nor anything that draws.
+Commands are named here and imported only when they are asked for; their modules import what is heavy only
+when they run, so that `labctl --help` loads neither the Kubernetes client nor anything that draws.
 """
 
 from __future__ import annotations
@@ -16,33 +16,39 @@ from typing import Any
 import click
 
 from labctl import __version__
+from labctl.captured import occupy
+from labctl.cli.options import Group, HelpShown
 from labctl.console import Console
 from labctl.errors import Bug, Interrupted, LabctlError, Terminated, UsageError, WriteFailed
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "doctor": ("labctl.cli.host:doctor", "Check what this machine has and lacks."),
-    "host": ("labctl.cli.host:host", "Prepare this machine, or give back what was started."),
-    "image": ("labctl.cli.image:image", "List, build, pull and load images."),
-    "up": ("labctl.cli.cluster:up", "Create a cluster and prove that its network works."),
-    "down": ("labctl.cli.cluster:down", "Delete a cluster and everything that belongs to it."),
-    "status": ("labctl.cli.cluster:status", "Show what runs and what does not."),
-    "heal": ("labctl.cli.heal:heal", "Put back what was left away, wake what sleeps, prove the cluster."),
-    "ls": ("labctl.cli.cluster:ls", "List the clusters on this machine."),
-    "kubeconfig": ("labctl.cli.cluster:kubeconfig", "Print the path of a cluster's kubeconfig."),
-    "shell": ("labctl.cli.cluster:shell", "Open a shell with KUBECONFIG set to a cluster's."),
-    "kubectl": (
-        "labctl.cli.cluster:kubectl",
-        "Run kubectl on the control plane: labctl kubectl -- get pods -A",
-    ),
-    "config": ("labctl.cli.config:config", "Render, validate and describe cluster files."),
-    "lab": ("labctl.cli.lab:lab", "List, show, run, verify, reset and prove labs."),
-    "ci": ("labctl.cli.ci:ci", "Doctor, up, proof, labs, down: one command, one exit code."),
+COMMANDS: dict[str, str] = {
+    "doctor": "labctl.cli.host:doctor",
+    "host": "labctl.cli.host:host",
+    "image": "labctl.cli.image:image",
+    "up": "labctl.cli.cluster:up",
+    "down": "labctl.cli.cluster:down",
+    "status": "labctl.cli.cluster:status",
+    "heal": "labctl.cli.heal:heal",
+    "ls": "labctl.cli.cluster:ls",
+    "kubeconfig": "labctl.cli.cluster:kubeconfig",
+    "shell": "labctl.cli.cluster:shell",
+    "kubectl": "labctl.cli.cluster:kubectl",
+    "config": "labctl.cli.config:config",
+    "lab": "labctl.cli.lab:lab",
+    "ci": "labctl.cli.ci:ci",
 }
-"""Name -> (module:attribute, one line of help). In the order in which a user meets them."""
+"""Name -> module:attribute, in the order in which a user meets them. What a command is for, its docstring says."""
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command when it is called, not when it is listed."""
+class LazyGroup(Group):
+    """A group that imports a command when it is asked for it: all of them for the list, else one."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. An interrupt is ours to report: click would write a line amid what is drawn."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise Interrupted.of(stop) from stop
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """The names, in the order of COMMANDS."""
@@ -52,15 +58,10 @@ class LazyGroup(click.Group):
         """Import and return the command; None for a name that does not exist."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name][0].split(":")
+        module, attribute = COMMANDS[cmd_name].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
-        """List the commands from COMMANDS, importing none of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 @click.group(
@@ -90,7 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     with contextlib.suppress(ValueError):  # not in the main thread: an embedding caller keeps its handlers
         signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(_run(arguments, console))
+    occupy()
+    try:
+        code = _run(arguments, console)
+    finally:
+        console.close()
+    sys.exit(code)
 
 
 def _run(arguments: list[str] | None, console: Console) -> int:
@@ -99,6 +105,9 @@ def _run(arguments: list[str] | None, console: Console) -> int:
         return code if isinstance(code, int) else 0
     except LabctlError as error:
         return _report(console, error)
+    except HelpShown as shown:
+        console.guide(shown.format_message())
+        return UsageError.exit_code
     except click.exceptions.Abort as abort:  # click's word for an interrupt or the end of input
         return _report(console, Interrupted.of(abort.__cause__ or abort))
     except click.ClickException as error:

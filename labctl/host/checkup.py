@@ -26,6 +26,7 @@ class Checkup:
         """Why docker cannot be used; None when it answers."""
         try:
             self.server_version = self.docker.version()
+            _ = self.info  # podman gives a version as docker does, and is told apart by this
         except LabctlError as error:
             return error
         return None

@@ -18,7 +18,7 @@ from labctl.tools.docker import Docker
 
 
 @dataclass(frozen=True)
-class Check:
+class HostCheck:
     """A named question about the machine."""
 
     id: str
@@ -27,24 +27,24 @@ class Check:
 
 
 CHECKS = (
-    Check("docker", "docker daemon", checks_docker.answers),
-    Check("docker-version", "docker version", checks_docker.version),
-    Check("docker-storage", "docker storage", checks_docker.storage),
-    Check("privileged", "privileged containers", checks_docker.privileged),
-    Check("capability", "CAP_SYS_RESOURCE", checks_docker.capability),
-    Check("cgroup", "cgroup version", checks_docker.cgroup),
-    Check("cores", "processors", checks_machine.cores),
-    Check("memory", "memory", checks_machine.memory),
-    Check("disk-docker", "disk of docker", checks_machine.docker_disk),
-    Check("disk-state", "disk of labctl", checks_machine.state_disk),
-    Check("inotify", "inotify limits", checks_machine.inotify),
-    Check("ports", "host ports", checks_network.ports),
-    Check("subnets", "subnets", checks_network.subnets),
-    Check("kind", "kind", checks_programs.kind),
-    Check("image-source", "node image source", checks_programs.image_source),
-    Check("dead-nodes", "stopped nodes", checks_docker.dead_nodes),
-    Check("stale-pid", "stale pid file", checks_programs.stale_pid),
-    Check("namesake", "another labctl", checks_programs.namesake),
+    HostCheck("docker", "docker daemon", checks_docker.answers),
+    HostCheck("docker-version", "docker version", checks_docker.version),
+    HostCheck("docker-storage", "docker storage", checks_docker.storage),
+    HostCheck("privileged", "privileged containers", checks_docker.privileged),
+    HostCheck("capability", "CAP_SYS_RESOURCE", checks_docker.capability),
+    HostCheck("cgroup", "cgroup version", checks_docker.cgroup),
+    HostCheck("cores", "processors", checks_machine.cores),
+    HostCheck("memory", "memory", checks_machine.memory),
+    HostCheck("disk-docker", "disk of docker", checks_machine.docker_disk),
+    HostCheck("disk-state", "disk of labctl", checks_machine.state_disk),
+    HostCheck("inotify", "inotify limits", checks_machine.inotify),
+    HostCheck("ports", "host ports", checks_network.ports),
+    HostCheck("subnets", "subnets", checks_network.subnets),
+    HostCheck("kind", "kind", checks_programs.kind),
+    HostCheck("image-source", "node image source", checks_programs.image_source),
+    HostCheck("dead-nodes", "stopped nodes", checks_docker.dead_nodes),
+    HostCheck("stale-pid", "stale pid file", checks_programs.stale_pid),
+    HostCheck("namesake", "another labctl", checks_programs.namesake),
 )
 
 
@@ -101,7 +101,7 @@ def failure(failed: Sequence[Finding]) -> HostError:
     )
 
 
-def _make(check: Check, checkup: Checkup) -> Finding:
+def _make(check: HostCheck, checkup: Checkup) -> Finding:
     try:
         answer = check.look(checkup)
     except LabctlError as error:

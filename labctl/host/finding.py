@@ -7,7 +7,7 @@ from typing import Literal
 
 from labctl.errors import HostError
 
-Status = Literal["ok", "warn", "fail", "skip"]
+FindingStatus = Literal["ok", "warn", "fail", "skip"]
 """``skip``: not looked at here, because something it stands on is missing or it has no meaning."""
 
 Source = Literal["auto", "present", "pull", "build"]
@@ -58,7 +58,7 @@ class Finding:
 
     id: str
     title: str
-    status: Status
+    status: FindingStatus
     seen: str
     cure: str = ""
     error: type[HostError] = HostError
@@ -73,7 +73,7 @@ class Finding:
 class Answer:
     """What a check function returns: a finding that does not know its own name yet."""
 
-    status: Status
+    status: FindingStatus
     seen: str
     cure: str = ""
     error: type[HostError] = HostError

@@ -15,20 +15,17 @@ from typing import Any
 
 from labctl import process
 from labctl.errors import BuildFailed, CommandFailed
-from labctl.images import catalog, kindfiles, layers, lock, manifests, oci, rootfs
+from labctl.images import catalog, kindfiles, layers, lockfile, manifests, oci, rootfs
 from labctl.images.catalog import Recipe
 from labctl.images.components import CNI_PLUGINS
 from labctl.images.layers import Blob, Tree
-
-FORMAT = "4"
-"""Changes by hand whenever this package puts files into an image in another way; part of every key."""
+from labctl.images.recipe import LABEL
 
 SHARE = "usr/local/share/labctl"
-RECIPE_LABEL = "dev.labctl.recipe"
 RUN_SECONDS = 120.0
 
-MTIME = int(lock.load().source_date.timestamp())
-CREATED = lock.load().source_date.strftime("%Y-%m-%dT%H:%M:%SZ")
+MTIME = int(lockfile.load().source_date.timestamp())
+CREATED = lockfile.load().source_date.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 _IPTABLES = tuple(f"{name}{rest}" for name in ("iptables", "ip6tables") for rest in ("", "-save", "-restore"))
 _BUSYBOX = tuple(
@@ -137,9 +134,9 @@ def node_files(parts: Parts, piece: Path) -> None:
     # The kernel's log is the host's; it would confuse a reader of the node's.
     tree.file("etc/systemd/journald.conf.d/10-container.conf", b"[Journal]\nReadKMsg=no\n")
     tree.symlink("usr/sbin/init", "../lib/systemd/systemd")
-    tree.file("kind/version", lock.load().kubernetes.encode())
+    tree.file("kind/version", lockfile.load().kubernetes.encode())
     tree.file("kind/manifests/default-storage.yaml", kindfiles.storage(parts.kind).manifest.encode())
-    for manifest in lock.load().manifests:
+    for manifest in lockfile.load().manifests:
         data = (parts.upstream(manifest.module) / manifest.path).read_bytes()
         tree.file(
             f"{SHARE}/manifests/{manifest.name}.yaml", manifests.checked(manifest, data, "the Go module")
@@ -161,9 +158,9 @@ def node_store(recipes: Sequence[Recipe], architecture: str, parts: Parts, piece
         layers.save_blob(piece, tree.write, gzip=False)
 
 
-def node_image(reference: str, recipe: str, architecture: str, blobs: Sequence[Blob]) -> oci.Image:
+def node_image(reference: str, recipe: str, architecture: str, blobs: Sequence[Blob]) -> oci.LayeredImage:
     """The finished node image; ``recipe`` is the hash that says what went in."""
-    return oci.Image(
+    return oci.LayeredImage(
         names=(reference,),
         layers=tuple(blobs),
         architecture=architecture,
@@ -172,7 +169,7 @@ def node_image(reference: str, recipe: str, architecture: str, blobs: Sequence[B
             "Env": ["container=docker", catalog.PATH],
             "Entrypoint": ["/usr/local/bin/entrypoint", "/sbin/init"],
             "StopSignal": "SIGRTMIN+3",
-            "Labels": {RECIPE_LABEL: recipe, "dev.labctl.kubernetes": lock.load().kubernetes},
+            "Labels": {LABEL: recipe, "dev.labctl.kubernetes": lockfile.load().kubernetes},
         },
     )
 
@@ -188,7 +185,7 @@ def _rewritten(
     )
 
 
-def _workload(recipe: Recipe, architecture: str, parts: Parts) -> oci.Image:
+def _workload(recipe: Recipe, architecture: str, parts: Parts) -> oci.LayeredImage:
     below: Mapping[str, tuple[str, ...]] = {
         "scratch": (),
         "net": ("layer-net",),
@@ -200,7 +197,7 @@ def _workload(recipe: Recipe, architecture: str, parts: Parts) -> oci.Image:
     if recipe.command:
         config["Cmd"] = list(recipe.command)
     names = (*below[recipe.base], f"layer-{recipe.name}")
-    return oci.Image(
+    return oci.LayeredImage(
         recipe.references, tuple(parts.blob(name) for name in names), architecture, CREATED, config
     )
 
@@ -221,7 +218,7 @@ def _all_asked_for(recipes: Sequence[Recipe], kube: Path) -> None:
     with tempfile.TemporaryDirectory() as work:
         kubeadm = Path(work) / "kubeadm"
         kubeadm.symlink_to(kube)
-        version = f"--kubernetes-version={lock.load().kubernetes}"
+        version = f"--kubernetes-version={lockfile.load().kubernetes}"
         asked = set(_own_program([str(kubeadm), "config", "images", "list", version]).split())
     if lacking := sorted(asked - have):
         raise BuildFailed(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import re
 import shutil
 import threading
@@ -22,9 +21,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from labctl import paths
-from labctl.errors import BuildFailed, CommandFailed, HostError, ImageUnavailable, LabctlError, WriteFailed
-from labctl.images import assemble, catalog, components, kindfiles, layers, lock, oci, rootfs
-from labctl.images.assemble import FORMAT, Parts
+from labctl.errors import BuildFailed, CommandFailed, ImageUnavailable, LabctlError, WriteFailed
+from labctl.images import assemble, catalog, components, kindfiles, layers, lockfile, oci, recipe, rootfs
+from labctl.images.assemble import Parts
 from labctl.images.components import COMPONENTS, Compiler
 from labctl.images.schedule import Schedule, Task
 from labctl.images.store import Store, key_of, write_failed
@@ -44,30 +43,6 @@ ROOMY_MEMORY = 7 << 30
 
 _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-
-
-def recipe() -> str:
-    """The hash of everything that goes into the node image, known without building it or having Go.
-
-    Debian's updates do not change it: packages are not pinned.
-    """
-    return key_of(
-        FORMAT,
-        architecture(),
-        lock.FILE.read_bytes(),
-        components.declared(),
-        *(root.key() for root in rootfs.ROOT_FILE_SYSTEMS),
-    )
-
-
-def architecture() -> str:
-    """Docker's word for this machine's processor; raises `HostError` for one that is not built for."""
-    machine = platform.machine()
-    if machine not in ARCHITECTURES:
-        raise HostError(f"no node image can be built on {machine}", why=f"known: {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[machine]
-
 
 def node_image(docker: Docker, progress: Progress, *, fresh: bool = False) -> str:
     """Build the node image and load it into docker under its locked name; returns the image id.
@@ -86,7 +61,7 @@ def node_image(docker: Docker, progress: Progress, *, fresh: bool = False) -> st
         cancel = threading.Event()
         compiler = Compiler(toolchain, toolchain.version(), log.line, cancel, _roomy())
         try:
-            plan = Plan(store, compiler)
+            plan = BuildPlan(store, compiler)
             _need_space(home, plan.tasks)
             with progress.step("Build the node image's parts from packages") as step:
                 Schedule(plan.tasks, store, workers=_workers(), progress=progress, cancel=cancel).run(step)
@@ -102,7 +77,7 @@ def node_image(docker: Docker, progress: Progress, *, fresh: bool = False) -> st
         return image_id
 
 
-class Plan:
+class BuildPlan:
     """Every piece of the node image as a task, in the order of their importance, and the image at the end."""
 
     def __init__(self, store: Store, compiler: Compiler) -> None:
@@ -116,10 +91,10 @@ class Plan:
         self._layers()
         self.tasks.sort(key=self._rank)
 
-    def image(self, reference: str) -> oci.Image:
+    def image(self, reference: str) -> oci.LayeredImage:
         """The image, once every task is done."""
         blobs = [self._parts().blob(name) for name in ("node-root", "node-files", "node-store")]
-        return assemble.node_image(reference, recipe(), architecture(), blobs)
+        return assemble.node_image(reference, recipe.digest(), recipe.architecture(), blobs)
 
     def _components(self) -> None:
         for one in COMPONENTS:
@@ -151,7 +126,7 @@ class Plan:
             self._layer(f"layer-{one.name}", 3, partial(assemble.program_layer, one), *needs, about=repr(one))
         self._layer("node-root", 6, assemble.node_root, "debian-node")
         all_programs = [one.name for one in COMPONENTS if one.name != "contentstore"]
-        self._layer("node-files", 6, assemble.node_files, *all_programs, about=lock.FILE.read_text())
+        self._layer("node-files", 6, assemble.node_files, *all_programs, about=lockfile.FILE.read_text())
         below = (
             "layer-net",
             "layer-probe",
@@ -159,13 +134,13 @@ class Plan:
             "contentstore",
             "kube",
         )
-        store = partial(assemble.node_store, recipes, architecture())
+        store = partial(assemble.node_store, recipes, recipe.architecture())
         self._layer("node-store", 8, store, *below, about=repr(recipes))
 
     def _layer(
         self, name: str, seconds: float, fill: Callable[[Parts, Path], None], *needs: str, about: str = ""
     ) -> None:
-        key = key_of(FORMAT, name, about, *(self._keys[need] for need in needs))
+        key = key_of(recipe.FORMAT, name, about, *(self._keys[need] for need in needs))
         self._add(name, key, seconds, lambda piece: fill(self._parts(), piece), needs)
 
     def _add(
@@ -231,9 +206,9 @@ class Log:
             self._file.close()
 
 
-def _into_docker(plan: Plan, docker: Docker, store: Store, progress: Progress) -> str:
+def _into_docker(plan: BuildPlan, docker: Docker, store: Store, progress: Progress) -> str:
     """Only here does docker learn of the image: whole, and under its name at once."""
-    reference = lock.load().built.image.reference
+    reference = lockfile.load().built.image.reference
     archive = store.root / ".node-image.tar"
     with progress.step(f"Load {reference} into docker") as step:
         try:
@@ -242,7 +217,7 @@ def _into_docker(plan: Plan, docker: Docker, store: Store, progress: Progress) -
         finally:
             archive.unlink(missing_ok=True)
         found = docker.image(reference)
-        if found is None or found.labels.get(assemble.RECIPE_LABEL) != recipe():
+        if found is None or found.labels.get(recipe.LABEL) != recipe.digest():
             raise ImageUnavailable(
                 f"docker took {reference} and does not have it",
                 why=f"it shows {found.id if found else 'no image'} instead of {image_id}",
@@ -255,7 +230,7 @@ def _into_docker(plan: Plan, docker: Docker, store: Store, progress: Progress) -
 
 def _forget_nameless(docker: Docker) -> None:
     """Remove node images of earlier builds that lost their name to this one, unless a node still uses them."""
-    for image in docker.images([assemble.RECIPE_LABEL]):
+    for image in docker.images([recipe.LABEL]):
         if not image.tags:
             with suppress(CommandFailed):
                 docker.remove_image(image.id, force=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.images.components import KUBERNETES, PAUSE
 from labctl.images.kindfiles import Storage
 
@@ -39,7 +39,7 @@ CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-proxy", "kub
 def recipes(storage: Storage, sandbox: str) -> tuple[Recipe, ...]:
     """Every image; kind's module names those of its ``storage`` and the ``sandbox`` of every pod."""
     pause = tuple(dict.fromkeys((sandbox, f"registry.k8s.io/pause:{PAUSE}")))
-    locked: Callable[[str], str] = lambda name: lock.load().image(name).reference  # noqa: E731  # a short name for a long call
+    locked: Callable[[str], str] = lambda name: lockfile.load().image(name).reference  # noqa: E731  # a short name for a long call
     return (
         Recipe(
             "kubernetes",

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from labctl import process
 from labctl.errors import BuildFailed, CommandFailed, ToolMissing
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.images.store import key_of
 from labctl.tools.go import Go
 
 MODULES = Path(__file__).with_name("modules")
 COMPILE_SECONDS = 120.0
 
-KUBERNETES = lock.load().kubernetes
+KUBERNETES = lockfile.load().kubernetes
 PAUSE = "3.10.2"
 """As kubeadm of this Kubernetes names it."""
 STRIP = "-s -w"
@@ -34,7 +34,7 @@ def _stamps(package: str, **values: str) -> str:
 def _kubernetes_stamps() -> str:
     """kubeadm refuses to work without its own version; no commit is known for a module."""
     major, minor, _ = KUBERNETES.removeprefix("v").split(".")
-    built = lock.load().source_date.strftime("%Y-%m-%dT%H:%M:%SZ")
+    built = lockfile.load().source_date.strftime("%Y-%m-%dT%H:%M:%SZ")
     return "".join(
         _stamps(
             package,

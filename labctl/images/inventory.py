@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from labctl.errors import HostError
-from labctl.images import build, lock, nodeimage
-from labctl.images.lock import LockedImage
+from labctl.images import lockfile, nodeimage, recipe
+from labctl.images.lockfile import LockedImage
 from labctl.tools.docker import Docker
 
 
 @dataclass(frozen=True)
-class Row:
+class Entry:
     """One line of the lock file: how it is recognised, and what docker has by the name."""
 
     name: str
@@ -25,19 +25,19 @@ class Row:
     here: str
 
 
-def survey(docker: Docker) -> tuple[Row, ...]:
+def survey(docker: Docker) -> tuple[Entry, ...]:
     """Every image and manifest of the lock file, node images first. Works without docker, and then says so."""
-    locked = lock.load()
-    built = Row(
-        "node (built)", "node image", locked.built.image.reference, f"recipe {build.recipe()[:12]}", ""
+    locked = lockfile.load()
+    built = Entry(
+        "node (built)", "node image", locked.built.image.reference, f"recipe {recipe.digest()[:12]}", ""
     )
-    pulled = Row(
+    pulled = Entry(
         "node (pulled)", "node image", locked.pulled.image.reference, locked.pulled.image.digest[:19], ""
     )
     rows = [_looked(docker, built, locked.built.image), _looked(docker, pulled, locked.pulled.image)]
     holds = rows[0].here == "yes"
     rows += [
-        Row(
+        Entry(
             image.name,
             "workload image",
             image.reference,
@@ -47,7 +47,7 @@ def survey(docker: Docker) -> tuple[Row, ...]:
         for image in locked.images
     ]
     rows += [
-        Row(
+        Entry(
             one.name,
             "manifest",
             f"{one.module}@{one.version}/{one.path}",
@@ -59,7 +59,7 @@ def survey(docker: Docker) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _looked(docker: Docker, row: Row, image: LockedImage) -> Row:
+def _looked(docker: Docker, row: Entry, image: LockedImage) -> Entry:
     """``row`` with what docker has: the locked image, another one by its name, or none."""
     here = "no"
     try:
@@ -69,4 +69,4 @@ def _looked(docker: Docker, row: Row, image: LockedImage) -> Row:
     if found:
         same = nodeimage.is_locked(image, found)
         here = "yes" if same else f"another: {nodeimage.identity_of(found)[:30]}"
-    return Row(row.name, row.kind, row.reference, row.identity, here)
+    return Entry(row.name, row.kind, row.reference, row.identity, here)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
-CHUNK = 1 << 20
 GZIP_LEVEL = 6
 
 
@@ -55,21 +54,17 @@ class Tree:
             raise ValueError(f"{path} would link to {target}, which is not there")
         self._add(path, tarfile.LNKTYPE, self._entries[target][0].mode, link=target)
 
-    def copy(self, path: str, source: Path, *, private: bool = False) -> None:
-        """A whole directory with the modes that its files have; ``private`` gives directories 0700."""
+    def copy(self, path: str, source: Path) -> None:
+        """A whole directory with the modes that its files have."""
         for found in sorted(source.rglob("*")):
             place = f"{path}/{found.relative_to(source).as_posix()}"
             mode = stat.S_IMODE(found.lstat().st_mode)
             if found.is_symlink():
                 self.symlink(place, str(found.readlink()))
             elif found.is_dir():
-                self.directory(place, 0o700 if private else mode)
+                self.directory(place, mode)
             else:
                 self.file(place, found, mode)
-
-    def paths(self) -> tuple[str, ...]:
-        """Every path added so far, parents included."""
-        return tuple(self._entries)
 
     def write(self, sink: Sink) -> None:
         """The archive: directories before their content, hard links after their target."""

@@ -11,19 +11,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from labctl import paths
 from labctl.errors import BuildFailed, HostError, ImageUnavailable, InfrastructureError, LabctlError
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.images.components import MODULES
-from labctl.images.lock import LockedManifest
+from labctl.images.lockfile import LockedManifest
+from labctl.images.node import NodeImage
 from labctl.progress import Progress
 from labctl.tools import go
 from labctl.tools.docker import Docker
-
-if TYPE_CHECKING:
-    from labctl.images.nodeimage import NodeImage
 
 SHARE = "/usr/local/share/labctl/manifests"
 """Where a node image that labctl built carries them."""
@@ -37,7 +34,7 @@ def text(name: str, docker: Docker, image: NodeImage, progress: Progress) -> str
     its release URL. Raises `InfrastructureError` with what each source said, or KeyError for a
     name that is not in the lock file.
     """
-    manifest = lock.load().manifest(name)
+    manifest = lockfile.load().manifest(name)
     kept = paths.cache_root() / "manifests" / manifest.sha256
     with suppress(OSError, InfrastructureError):
         return checked(manifest, kept.read_bytes(), str(kept)).decode()

@@ -7,31 +7,17 @@ from packages. This module must not know how an image is built.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from labctl.errors import ImageIdentityMismatch, ImageUnavailable, UsageError
-from labctl.images import build, lock
-from labctl.images.assemble import RECIPE_LABEL
-from labctl.images.lock import LockedImage, LockedNode
+from labctl.host.finding import Source
+from labctl.images import build, lockfile, recipe
+from labctl.images.lockfile import LockedImage, LockedNode
+from labctl.images.node import NodeImage, Origin
 from labctl.progress import Progress
 from labctl.tools.docker import Docker, Image
 
-Source = Literal["auto", "present", "pull", "build"]
-Origin = Literal["built", "pulled"]
-
 PULL_SECONDS = 1200.0
-
-
-@dataclass(frozen=True)
-class NodeImage:
-    """The image to make nodes from. ``identity`` is its recipe's hash or the registry's digest."""
-
-    reference: str
-    identity: str
-    origin: Origin
-    kubernetes: str
 
 
 def ensure(docker: Docker, progress: Progress, *, source: Source = "auto") -> NodeImage:
@@ -45,7 +31,7 @@ def ensure(docker: Docker, progress: Progress, *, source: Source = "auto") -> No
     if source == "present":
         raise ImageUnavailable(
             "no node image is here",
-            why=f"neither {lock.load().built.image.reference} nor {lock.load().pulled.image.reference}",
+            why=f"neither {lockfile.load().built.image.reference} nor {lockfile.load().pulled.image.reference}",
             next_step="run `labctl image pull` or `labctl image build`",
         )
     if source == "pull":
@@ -67,7 +53,7 @@ def given(docker: Docker, reference: str) -> NodeImage:
         found = docker.image(reference)
     if found is None:
         raise ImageUnavailable(f"the node image {reference} is not here", next_step="`labctl image list`")
-    origin: Origin = "built" if found.labels.get(RECIPE_LABEL) else "pulled"
+    origin: Origin = "built" if found.labels.get(recipe.LABEL) else "pulled"
     return NodeImage(reference, identity_of(found), origin, "")
 
 
@@ -82,7 +68,7 @@ def present(docker: Docker) -> NodeImage | None:
 
 def pull(docker: Docker, progress: Progress) -> NodeImage:
     """Pull the image that kind pins, by its digest. Raises `ImageUnavailable` or a subclass."""
-    node = lock.load().pulled
+    node = lockfile.load().pulled
     with progress.step(f"Pull {node.image.reference}") as step:
         docker.pull(node.image.pull_reference, timeout=PULL_SECONDS, on_line=_remarks(step.note))
     return _pulled(node)
@@ -100,7 +86,7 @@ def load(docker: Docker, archive: Path, progress: Progress) -> NodeImage:
     """Load a node image that labctl built elsewhere. Raises `ImageIdentityMismatch` when the archive holds
     another one, `UsageError` when it holds no node image of labctl's at all; docker keeps what it loaded.
     """
-    node = lock.load().built
+    node = lockfile.load().built
     with progress.step(f"Load {archive.name}") as step:
         names = docker.load(archive)
         step.result(", ".join(names))
@@ -112,35 +98,37 @@ def load(docker: Docker, archive: Path, progress: Progress) -> NodeImage:
         )
     found = docker.image(node.image.reference)
     if found is None or not is_locked(node.image, found):
-        raise _mismatch(node, f"recipe {build.recipe()}", found)
+        raise _mismatch(node, f"recipe {recipe.digest()}", found)
     return _built()
 
 
 def is_locked(image: LockedImage, found: Image) -> bool:
     """Whether what docker has is what the lock file says."""
     if image.identity == "recipe":
-        return found.labels.get(RECIPE_LABEL) == build.recipe()
+        return found.labels.get(recipe.LABEL) == recipe.digest()
     return any(digest.endswith(f"@{image.digest}") for digest in found.digests)
 
 
 def identity_of(image: Image) -> str:
     """How an image in docker identifies itself: recipe, digests, or at least its id."""
-    recipe = image.labels.get(RECIPE_LABEL)
-    return f"recipe {recipe}" if recipe else ", ".join(image.digests) or f"{image.id} (no digest, no recipe)"
+    carried = image.labels.get(recipe.LABEL)
+    return (
+        f"recipe {carried}" if carried else ", ".join(image.digests) or f"{image.id} (no digest, no recipe)"
+    )
 
 
 def _present_built(docker: Docker) -> NodeImage | None:
-    node = lock.load().built
+    node = lockfile.load().built
     found = docker.image(node.image.reference)
-    if found is None or found.labels.get(RECIPE_LABEL, build.recipe()) != build.recipe():
+    if found is None or found.labels.get(recipe.LABEL, recipe.digest()) != recipe.digest():
         return None
-    if RECIPE_LABEL not in found.labels:
-        raise _mismatch(node, f"recipe {build.recipe()}", found)
+    if recipe.LABEL not in found.labels:
+        raise _mismatch(node, f"recipe {recipe.digest()}", found)
     return _built()
 
 
 def _present_pulled(docker: Docker) -> NodeImage | None:
-    node = lock.load().pulled
+    node = lockfile.load().pulled
     if docker.image(node.image.pull_reference) is not None:
         return _pulled(node)
     if (other := docker.image(node.image.reference)) is not None:
@@ -149,8 +137,8 @@ def _present_pulled(docker: Docker) -> NodeImage | None:
 
 
 def _built() -> NodeImage:
-    node = lock.load().built
-    return NodeImage(node.image.reference, build.recipe(), "built", node.kubernetes)
+    node = lockfile.load().built
+    return NodeImage(node.image.reference, recipe.digest(), "built", node.kubernetes)
 
 
 def _pulled(node: LockedNode) -> NodeImage:

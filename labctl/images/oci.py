@@ -24,7 +24,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 
 @dataclass(frozen=True)
-class Image:
+class LayeredImage:
     """An image to be written: every name it carries, its layers from the bottom, and how it runs.
 
     ``created`` is an RFC 3339 time. ``config`` holds what docker calls Config (Env, Entrypoint...).
@@ -52,7 +52,7 @@ class Image:
         )
 
 
-def write_layout(images: Sequence[Image], target: Path) -> None:
+def write_layout(images: Sequence[LayeredImage], target: Path) -> None:
     """An OCI layout archive of ``images``, whose layers must be gzipped; what they share appears once."""
     descriptors = []
     with _Archive(target) as archive:
@@ -91,7 +91,7 @@ def write_layout(images: Sequence[Image], target: Path) -> None:
         )
 
 
-def write_docker_archive(image: Image, target: Path) -> str:
+def write_docker_archive(image: LayeredImage, target: Path) -> str:
     """An archive for `docker load`, whose layers must be plain tars. Returns the image id, ``sha256:...``."""
     config = image.config_json()
     name = _digest(config).removeprefix("sha256:")

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.errors import ImageUnavailable
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 
-PROBE = lock.load().image("probe").reference
+PROBE = lockfile.load().image("probe").reference
 """agnhost: the program that every lab asks questions through."""
 
 IMPORT_SECONDS = 300.0
@@ -24,7 +24,7 @@ IMPORT_SECONDS = 300.0
 
 def reference(name: str) -> str:
     """The reference of an image of the lock file (``flannel``, ``metallb-speaker``...); raises KeyError."""
-    return lock.load().image(name).reference
+    return lockfile.load().image(name).reference
 
 
 def ensure(docker: Docker, nodes: Sequence[str], references: Sequence[str], progress: Progress) -> None:

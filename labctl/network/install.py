@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from labctl.errors import CommandFailed
 from labctl.images import manifests, workloads
-from labctl.images.nodeimage import NodeImage
+from labctl.images.node import NodeImage
 from labctl.network import programs
 from labctl.network.base import LoadBalancer, NetworkPlugin, NodeFacts
 from labctl.network.pool import Pool

@@ -38,10 +38,6 @@ class Pool:
     def __len__(self) -> int:
         return int(self.last) - int(self.first) + 1
 
-    def overlaps(self, other: Pool) -> bool:
-        """Whether an address is in both."""
-        return self.first <= other.last and other.first <= self.last
-
 
 def parse(text: str) -> Pool:
     """The inverse of ``str(pool)``. Raises ValueError."""

@@ -19,7 +19,7 @@ def as_json(report: RunReport) -> dict[str, Any]:
         "labctl": report.labctl,
         "started": report.started,
         "seconds": round(report.seconds, 3),
-        "facts": dict(report.facts),
+        "facts": {name.replace(" ", "_"): value for name, value in report.facts.items()},
         "phases": [asdict(phase) for phase in report.phases],
         "proof": {"totals": totals(report.proof), "checks": [asdict(check) for check in report.proof]},
         "run": run_as_json(report.run) if report.run else None,

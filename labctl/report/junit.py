@@ -7,7 +7,6 @@ so that a broken environment is never shown as a wrong answer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from io import BytesIO
 
@@ -15,20 +14,28 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.report import model
-from labctl.report.model import Outcome, Phase, RunReport
+from labctl.report.model import Phase, PhaseOutcome, RunReport
+from labctl.shown import clean, fitted
 
 Kind = type[Failure] | type[Error] | type[Skipped]
 
 CHECK_RESULT: Mapping[Status, Kind] = {Status.FAIL: Failure, Status.ERROR: Error, Status.SKIP: Skipped}
-PHASE_RESULT: Mapping[Outcome, Kind] = {Outcome.BROKEN: Error, Outcome.SKIPPED: Skipped}
+PHASE_RESULT: Mapping[PhaseOutcome, Kind] = {PhaseOutcome.BROKEN: Error, PhaseOutcome.SKIPPED: Skipped}
 """A phase that failed without an error of its own (a lab's check did not hold) fails in that check's suite."""
 
-NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot carry, not even escaped; a captured terminal escape would make the file unreadable."""
+TEXT, WHOLE = 64 * 1024, 4 * 1024 * 1024
+"""Characters of one text, bytes of the document: what CI systems still read and show."""
 
 
 def text(report: RunReport) -> str:
-    """The whole run as one XML document."""
+    """The whole run as one XML document, without what XML cannot carry.
+
+    Texts are cut to `TEXT` characters, and shorter where the document would be larger than `WHOLE` bytes.
+    """
+    return fitted(report, _drawn, text=TEXT, whole=WHOLE)
+
+
+def _drawn(report: RunReport) -> str:
     properties = {"cluster": report.cluster, "labctl": report.labctl, "exit_code": str(report.exit_code)}
     properties |= report.facts
     if report.bundle:
@@ -69,10 +76,10 @@ def _phase(phase: Phase) -> TestCase:
     failure = phase.failure
     message = failure.what if failure else phase.said
     body = _told(failure) if failure else phase.said
-    kind = Failure if failure and phase.outcome is Outcome.FAILED else PHASE_RESULT.get(phase.outcome)
+    kind = Failure if failure and phase.outcome is PhaseOutcome.FAILED else PHASE_RESULT.get(phase.outcome)
     case = _case("labctl.phases", phase.name, phase.seconds, kind, message, body)
     if phase.steps:
-        case.system_out = _clean(
+        case.system_out = clean(
             "\n".join(f"{step.seconds:8.1f} s  {step.title}  {step.result}".rstrip() for step in phase.steps)
         )
     return case
@@ -84,10 +91,10 @@ def _told(failure: model.Failure) -> str:
 
 
 def _case(suite: str, name: str, seconds: float, kind: Kind | None, message: str, body: str) -> TestCase:
-    case = TestCase(_clean(name), classname=suite, time=round(seconds, 3))
+    case = TestCase(clean(name), classname=suite, time=round(seconds, 3))
     if kind:
-        outcome = kind(_clean(message).splitlines()[0] if message.strip() else "no reason given")
-        outcome.text = _clean(body)
+        outcome = kind(clean(message).splitlines()[0] if message.strip() else "no reason given")
+        outcome.text = clean(body)
         case.result = [outcome]
     return case
 
@@ -96,7 +103,7 @@ def _suite(name: str, cases: list[TestCase], properties: Mapping[str, str] | Non
     suite = TestSuite(name)
     for key, value in (properties or {}).items():
         if value:
-            suite.add_property(key, _clean(value))
+            suite.add_property(key, clean(value))
     suite.add_testcases(cases)
     return suite
 
@@ -109,7 +116,3 @@ def _document(suites: list[TestSuite]) -> str:
     written = BytesIO()
     document.write(written, pretty=True)
     return written.getvalue().decode()
-
-
-def _clean(value: str) -> str:
-    return NOT_XML.sub("�", value)

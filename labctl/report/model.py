@@ -18,7 +18,7 @@ SCHEMA = 1
 """The version of the report as data; it changes when a key changes its meaning or goes away."""
 
 
-class Outcome(StrEnum):
+class PhaseOutcome(StrEnum):
     """How a phase ended: ``failed`` did its work and what it found is bad, ``broken`` could not do its work."""
 
     OK = "ok"
@@ -49,7 +49,7 @@ class Phase:
     """One of doctor, up, proof, labs, down. ``said`` is its outcome in a few words."""
 
     name: str
-    outcome: Outcome
+    outcome: PhaseOutcome
     seconds: float = 0.0
     said: str = ""
     steps: tuple[StepRecord, ...] = ()
@@ -89,7 +89,7 @@ class RunReport:
         for phase in self.phases:
             if phase.failure:
                 return phase.failure.exit_code
-            if phase.name == "proof" and phase.outcome is Outcome.FAILED:
+            if phase.name == "proof" and phase.outcome is PhaseOutcome.FAILED:
                 return ProofFailed.exit_code
             if phase.name == "labs" and self.run and self.run.exit_code:
                 return self.run.exit_code
@@ -122,7 +122,10 @@ def verdict(report: RunReport) -> str:
     if report.passed:
         labs = f", {len(report.run.labs)} lab(s): {totals(all_checks(report.run))}" if report.run else ""
         return f"proven in {report.seconds:.0f} s{labs}"
-    bad = next((phase for phase in report.phases if phase.outcome in (Outcome.BROKEN, Outcome.FAILED)), None)
+    bad = next(
+        (phase for phase in report.phases if phase.outcome in (PhaseOutcome.BROKEN, PhaseOutcome.FAILED)),
+        None,
+    )
     where = f"{bad.name}: " if bad else ""
     why = (bad.failure.what if bad and bad.failure else "") or (bad.said if bad else "nothing was verified")
     return f"not proven, {where}{why}"

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
-from labctl.report.model import Failure, Outcome, RunReport, all_checks, totals, verdict
+from labctl.report.model import Failure, PhaseOutcome, RunReport, all_checks, totals, verdict
+from labctl.shown import ON_TERMINAL, bounded
 
 DETAIL_LINES = 40
 """Of captured output; the reports in files and the bundle have more."""
@@ -23,15 +24,16 @@ STYLES = {
     Status.FAIL: "red",
     Status.ERROR: "magenta",
     Status.SKIP: "yellow",
-    Outcome.OK: "green",
-    Outcome.FAILED: "red",
-    Outcome.BROKEN: "magenta",
-    Outcome.SKIPPED: "yellow",
+    PhaseOutcome.OK: "green",
+    PhaseOutcome.FAILED: "red",
+    PhaseOutcome.BROKEN: "magenta",
+    PhaseOutcome.SKIPPED: "yellow",
 }
 
 
 def report(report: RunReport) -> RenderableType:
-    """The whole run: phases, labs, what did not hold and why, the verdict."""
+    """The whole run: phases, labs, what did not hold and why, the verdict. Long texts are cut."""
+    report = bounded(report, ON_TERMINAL)
     parts: list[RenderableType] = [_phases(report)]
     parts += _troubles("proof", report.proof)
     if report.run:
@@ -98,7 +100,7 @@ def _check(where: str, check: CheckResult) -> Text:
 
 
 def _failure(where: str, failure: Failure) -> Text:
-    shown = Text(f"{where}: {failure.what}  [{failure.id}]", style=STYLES[Outcome.BROKEN])
+    shown = Text(f"{where}: {failure.what}  [{failure.id}]", style=STYLES[PhaseOutcome.BROKEN])
     for name, value in (("why", failure.why), ("next", failure.next_step)):
         if value:
             shown.append(f"\n  {name}: {value}", style="default")
@@ -107,5 +109,5 @@ def _failure(where: str, failure: Failure) -> Text:
     return shown
 
 
-def _word(status: Status | Outcome) -> Text:
+def _word(status: Status | PhaseOutcome) -> Text:
     return Text(str(status), style=STYLES[status])

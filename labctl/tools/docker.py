@@ -36,6 +36,7 @@ from labctl.tools.dockerwords import (
     START_DAEMON,
     daemon_failure,
     failure,
+    podman,
     pull_failure,
 )
 
@@ -71,11 +72,10 @@ class Image:
 
 @dataclass(frozen=True)
 class Network:
-    """A docker network; ``subnets`` and ``gateways`` are given in the same order, IPv4 and IPv6 mixed."""
+    """A docker network; ``subnets`` are IPv4 and IPv6 mixed."""
 
     name: str
     subnets: tuple[str, ...]
-    gateways: tuple[str, ...]
 
 
 class Docker:
@@ -95,8 +95,21 @@ class Docker:
         return self._text("version", "--format={{.Server.Version}}")
 
     def info(self) -> dict[str, Any]:
-        """``docker info`` as docker's own JSON object."""
-        answer: dict[str, Any] = json.loads(self._text("info", "--format={{json .}}"))
+        """``docker info`` as docker's own JSON object. Raises `ToolUnfit` where podman answers in docker's name."""
+        said = self._text("info", "--format={{json .}}")
+        try:
+            answer: dict[str, Any] = json.loads(
+                said[max(said.find("{"), 0) :]
+            )  # warnings may stand before it
+        except json.JSONDecodeError as odd:
+            raise DockerUnreachable(
+                "`docker info` gives no answer that can be read",
+                why=str(odd),
+                details=said,
+                next_step=START_DAEMON,
+            ) from odd
+        if "buildahVersion" in (answer.get("host") or {}):
+            raise podman("`docker info` answers as podman does")
         # With no daemon some clients exit 0, describe only themselves and put the reason in here.
         if errors := answer.get("ServerErrors"):
             raise daemon_failure("\n".join(errors)) or DockerUnreachable(
@@ -129,8 +142,6 @@ class Docker:
         stdin: str | bytes | None = None,
         timeout: float = 60.0,
         check: bool = True,
-        env: Mapping[str, str] | None = None,
-        user: str = "",
         on_line: Callable[[str], None] | None = None,
     ) -> Completed:
         """Run ``argv`` inside a running container.
@@ -138,11 +149,7 @@ class Docker:
         Raises `NodeDown` when the container is not running, even without ``check``. After a
         time-out the program inside may go on: docker has no verb that ends it.
         """
-        options = [f"--env={name}={value}" for name, value in (env or {}).items()]
-        if stdin is not None:
-            options.append("--interactive")
-        if user:
-            options.append(f"--user={user}")
+        options = [] if stdin is None else ["--interactive"]
         return self._run(
             "exec", *options, container, *argv, stdin=stdin, timeout=timeout, check=check, on_line=on_line
         )
@@ -406,5 +413,4 @@ def _network(row: dict[str, Any]) -> Network:
     return Network(
         name=row["Name"],
         subnets=tuple(one["Subnet"] for one in configs if one.get("Subnet")),
-        gateways=tuple(one["Gateway"] for one in configs if one.get("Gateway")),
     )

@@ -18,6 +18,7 @@ from labctl.errors import (
     RegistryRateLimited,
     RegistryUnreachable,
     RegistryUntrusted,
+    ToolUnfit,
 )
 
 PREPARE = "run `labctl host prepare`, or install docker"
@@ -32,6 +33,15 @@ _UNREACHABLE = re.compile(
     r"^(?:ERROR: |error: )?(?:Cannot connect to the Docker daemon|failed to connect to the docker API"
     r"|error during connect|Is the docker daemon running).*$",
     re.IGNORECASE | re.MULTILINE,
+)
+_NO_CONTEXT = re.compile(
+    r"^(?:Failed to initialize: .*)?(?:unable to resolve docker endpoint: )?"
+    r"(?:context \"[^\"]*\": context not found|Current context \"[^\"]*\" is not found).*$",
+    re.MULTILINE,
+)
+_PODMAN = re.compile(
+    r"^(?:Emulate Docker CLI using podman|Cannot connect to Podman|.*nil pointer evaluating \*define\.).*$",
+    re.MULTILINE,
 )
 _NOT_RUNNING = re.compile(
     r"^Error(?: response from daemon)?: "
@@ -81,8 +91,25 @@ def pull_failure(reference: str, said: str) -> InfrastructureError:
     return ImageUnavailable(what, why=why, next_step=PULL_NEXT, details=said)
 
 
-def daemon_failure(said: str) -> DockerForbidden | DockerUnreachable | None:
+def podman(why: str) -> ToolUnfit:
+    """The error for podman behind the name docker; ``why`` is what gave it away."""
+    return ToolUnfit(
+        "the program called docker is podman",
+        why=why,
+        next_step="install docker itself and put it first on PATH: labctl was proven with nothing else",
+    )
+
+
+def daemon_failure(said: str) -> DockerForbidden | DockerUnreachable | ToolUnfit | None:
     """The error for a daemon that cannot be talked to, or None."""
+    if seen := _PODMAN.search(said):
+        return podman(seen.group(0).strip())
+    if seen := _NO_CONTEXT.search(said):
+        return DockerUnreachable(
+            "docker's context does not exist",
+            why=seen.group(0).strip(),
+            next_step="choose one that does: `docker context ls`, `docker context use NAME`, `unset DOCKER_CONTEXT`",
+        )
     if seen := _FORBIDDEN.search(said):
         return DockerForbidden(
             "docker's socket may not be opened by this user",

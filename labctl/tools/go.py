@@ -37,7 +37,6 @@ class Module:
     path: str
     version: str
     directory: Path
-    go_mod: Path
 
 
 class Go:
@@ -60,7 +59,7 @@ class Go:
         except CommandFailed as failed:
             raise _failed(f"Go module {module} could not be fetched", failed) from failed
         found = json.loads(done.stdout)
-        return Module(found["Path"], found["Version"], Path(found["Dir"]), Path(found["GoMod"]))
+        return Module(found["Path"], found["Version"], Path(found["Dir"]))
 
     def build(
         self,

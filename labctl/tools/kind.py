@@ -38,7 +38,7 @@ _EMOJI = re.compile(r"[^\w()\[\]\"'.,:;/@&+-]+$")
 
 
 @dataclass(frozen=True)
-class Stage:
+class KindStage:
     """One line of kind's progress; ``seconds`` since the stage started, 0.0 while it starts."""
 
     title: str
@@ -55,7 +55,7 @@ class Stage:
 
 
 class StageReader:
-    """Turns kind's lines (as it prints them without a terminal) into `Stage` objects.
+    """Turns kind's lines (as it prints them without a terminal) into `KindStage` objects.
 
     A line it does not know gives None: the caller passes it through.
     """
@@ -63,7 +63,7 @@ class StageReader:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def read(self, line: str) -> Stage | None:
+    def read(self, line: str) -> KindStage | None:
         """The stage that ``line`` tells of, or None."""
         mark, _, rest = line.strip().partition(" ")
         outcome = _MARKS.get(mark)
@@ -72,8 +72,8 @@ class StageReader:
         title = _EMOJI.sub("", rest.strip().removesuffix("...").strip()).strip()
         if outcome == "started":
             self._since[title] = time.monotonic()
-            return Stage(title, outcome)
-        return Stage(title, outcome, time.monotonic() - self._since.get(title, time.monotonic()))
+            return KindStage(title, outcome)
+        return KindStage(title, outcome, time.monotonic() - self._since.get(title, time.monotonic()))
 
 
 class Kind:
@@ -97,7 +97,7 @@ class Kind:
         kubeconfig: Path,
         timeout: float,
         on_event: Callable[[str], None] | None = None,
-        on_stage: Callable[[Stage], None] | None = None,
+        on_stage: Callable[[KindStage], None] | None = None,
     ) -> Completed:
         """Create the node containers and run kubeadm in them; node readiness is not waited for.
 

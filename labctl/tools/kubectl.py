@@ -23,14 +23,12 @@ class NodeKubectl:
         self.docker = docker
         self.container = container
 
-    def apply(self, yaml_text: str, *, server_side: bool = True, timeout: float = APPLY_SECONDS) -> None:
-        """Apply every document of ``yaml_text``; with ``server_side`` labctl owns the fields it sets.
+    def apply(self, yaml_text: str, *, timeout: float = APPLY_SECONDS) -> None:
+        """Apply every document of ``yaml_text`` on the server's side: labctl owns the fields it sets.
 
         Raises `CommandFailed` with the API server's words, `NodeDown`, `CommandTimedOut`.
         """
-        owner = (
-            ["--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}"] if server_side else []
-        )
+        owner = ["--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}"]
         self.run(["apply", *owner, "--filename=-"], stdin=yaml_text, timeout=timeout)
 
     def run(

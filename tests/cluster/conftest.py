@@ -25,7 +25,7 @@ from _pytest.capture import CaptureManager
 from pytest_kind import KindCluster
 
 from labctl import paths, process
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.process import Completed
 from labctl.tools import kind
 from labctl.tools.docker import Docker
@@ -36,6 +36,7 @@ CONFIG = "three-nodes"
 UP_SECONDS = 3600.0
 """A cold machine builds the node image first."""
 COMMAND_SECONDS = 900.0
+TEST_SECONDS = UP_SECONDS + 4 * COMMAND_SECONDS
 
 KIND_CLUSTER = "io.x-k8s.kind.cluster"
 
@@ -69,6 +70,14 @@ class Labctl:
     def json(self, *arguments: str, code: int | None = 0, timeout: float = COMMAND_SECONDS) -> Any:
         """The result of a command as data."""
         return json.loads(self(*arguments, "-o", "json", code=code, timeout=timeout).stdout)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give a test on a real cluster the time for one, its fixtures included."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -135,7 +144,7 @@ def kind_cluster(cluster: str, kind_cluster: KindCluster) -> KindCluster:
 
 def node_image(docker: Docker) -> str:
     """The node image that `up` uses here: the built one where it is present, else the one to pull."""
-    node = lock.load()
+    node = lockfile.load()
     built = node.built.image.reference
     return built if docker.image(built) else node.pulled.image.pull_reference
 

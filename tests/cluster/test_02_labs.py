@@ -37,9 +37,7 @@ def test_every_lab_passes_and_the_reports_say_so(labctl: Labctl, cluster: str, t
 def test_every_lab_is_proved(labctl: Labctl, cluster: str) -> None:
     """All of them side by side: every check and statement fails untouched, holds, and fails under its sabotage
     or its placebo; and no instance of the proof is left."""
-    proof = labctl.json(
-        "lab", "prove", "--all", "--strict", "--cluster", cluster, timeout=2 * COMMAND_SECONDS
-    )
+    proof = labctl.json("lab", "prove", "--all", "--strict", "--name", cluster, timeout=2 * COMMAND_SECONDS)
     unproved = [
         f"lab {lab['number']}: {check['title']}: {check['actual']}"
         for lab in proof["labs"]
@@ -62,7 +60,7 @@ def test_every_lab_is_proved(labctl: Labctl, cluster: str) -> None:
 def test_labs_run_side_by_side_from_two_shells_and_the_same_lab_does_not(
     labctl: Labctl, cluster: str, tmp_path: Path
 ) -> None:
-    run = f"{sys.executable} -m labctl lab run --cluster {cluster}"
+    run = f"{sys.executable} -m labctl lab run --name {cluster}"
     script = (
         f"{run} 9 >a 2>&1 & a=$!; {run} 15 >b 2>&1 & b=$!; {run} 9 >c 2>&1; c=$?;"
         " wait $a; a=$?; wait $b; echo $a $? $c"
@@ -75,12 +73,12 @@ def test_labs_run_side_by_side_from_two_shells_and_the_same_lab_does_not(
 
 
 def test_a_lab_verifies_from_another_process(labctl: Labctl, cluster: str) -> None:
-    labctl("lab", "run", "9", "--cluster", cluster)
-    result = labctl.json("lab", "verify", "9", "--cluster", cluster)
+    labctl("lab", "run", "9", "--name", cluster)
+    result = labctl.json("lab", "verify", "9", "--name", cluster)
     assert result["labs"][0]["status"] == "PASS"
 
 
 def test_reset_leaves_nothing(labctl: Labctl, cluster: str) -> None:
-    labctl("lab", "reset", "--all", "--cluster", cluster)
+    labctl("lab", "reset", "--all", "--name", cluster)
     left = labctl("kubectl", "--name", cluster, "--", "get", "namespaces", "--output=name").stdout
     assert not [name for name in left.split() if name.startswith(("namespace/lab", "namespace/labctl-"))]

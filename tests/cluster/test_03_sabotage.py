@@ -21,7 +21,7 @@ from .conftest import COMMAND_SECONDS, KIND_CLUSTER, Labctl
 
 
 def statuses(labctl: Labctl, cluster: str, verb: str, *labs: str) -> dict[int, str]:
-    result = labctl.json("lab", verb, *labs, "--cluster", cluster, code=None, timeout=2 * COMMAND_SECONDS)
+    result = labctl.json("lab", verb, *labs, "--name", cluster, code=None, timeout=2 * COMMAND_SECONDS)
     return {lab["number"]: lab["status"] for lab in result["labs"]}
 
 
@@ -85,7 +85,7 @@ def test_without_dns(labctl: Labctl, cluster: str, kind_cluster: KindCluster) ->
 
 
 def test_a_made_up_load_balancer_status(labctl: Labctl, cluster: str, kind_cluster: KindCluster) -> None:
-    labctl("lab", "run", "14", "--cluster", cluster)
+    labctl("lab", "run", "14", "--name", cluster)
     with scaled_to_nothing(kind_cluster, "metallb-system", "controller"):
         invented = json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.9"}]}}})
         services = get(kind_cluster, "--namespace=lab14", "services")["items"]
@@ -102,7 +102,7 @@ def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
 ) -> None:
     """F29: what an experiment took away is put back, and what is left of the lab is deleted or named."""
     said = tmp_path / "said"
-    argv = [sys.executable, "-m", "labctl", "lab", "run", "14", "--cluster", cluster]
+    argv = [sys.executable, "-m", "labctl", "lab", "run", "14", "--name", cluster]
     with said.open("w") as out:
         child = subprocess.Popen(argv, stdout=out, stderr=out, cwd=tmp_path)
     try:
@@ -122,7 +122,7 @@ def test_an_interrupt_while_a_node_is_frozen_lets_it_go_on(
 
 @pytest.mark.parametrize("lab", ["12", "15"])
 def test_the_cluster_is_whole_again(labctl: Labctl, cluster: str, lab: str) -> None:
-    labctl("lab", "run", lab, "--cluster", cluster)
+    labctl("lab", "run", lab, "--name", cluster)
 
 
 def frozen(docker: Docker, cluster: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from junitparser import JUnitXml
 
 from labctl import process, waiting
-from labctl.images import lock
+from labctl.images import lockfile
 from labctl.tools.docker import Docker
 
 from .conftest import KIND_CLUSTER, Labctl, containers
@@ -111,7 +111,7 @@ def test_a_missing_cni_image_is_4_with_a_bundle(labctl: Labctl, docker: Docker, 
 
 def without_flannel(docker: Docker) -> str:
     """A copy of the node image in which containerd does not know flannel's image; its reference."""
-    locked = lock.load()
+    locked = lockfile.load()
     node, copy = locked.built.image.reference, "labctl/node-without-flannel:test"
     if docker.image(node) is None:
         pytest.skip("a pulled node image brings no flannel that could be taken away")

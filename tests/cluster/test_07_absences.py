@@ -110,7 +110,7 @@ def found(docker: Docker) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("what", "node"), KINDS)
 @pytest.mark.parametrize(
-    "then", [("heal", NAME), ("lab", "reset", "10", "--cluster", NAME)], ids=lambda one: one[0]
+    "then", [("heal", NAME), ("lab", "reset", "10", "--name", NAME)], ids=lambda one: one[0]
 )
 def test_after_a_kill_the_next_command_makes_it_good(
     labctl: Labctl, docker: Docker, absent: str, what: str, node: str, then: tuple[str, ...]

@@ -32,7 +32,7 @@ from labctl.errors import (
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress, Quiet
 from labctl.report import data, text
-from labctl.report.model import Outcome, RunReport
+from labctl.report.model import PhaseOutcome, RunReport
 from tests.unit.fakes.fleet import Fleet
 
 GOOD = CheckResult("c", "It holds", Status.PASS)
@@ -249,7 +249,7 @@ def test_an_exception_that_nobody_foresaw_is_a_bug_and_still_cleans_up() -> None
 def test_without_labs_the_proof_alone_counts() -> None:
     report = go(FakeStages(), with_labs=False)
     assert report.exit_code == 0
-    assert report.phases[3].outcome is Outcome.SKIPPED
+    assert report.phases[3].outcome is PhaseOutcome.SKIPPED
 
 
 def test_labs_of_which_none_looked_at_anything_are_9() -> None:

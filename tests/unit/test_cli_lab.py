@@ -136,14 +136,44 @@ def test_show_tells_the_story_the_steps_and_the_checks(
         ["run"],
         ["run", "99"],
         ["run", "21", "--all"],
-        ["run", "21", "--cluster", "a", "--kubeconfig", "b"],
+        ["run", "21", "--name", "a", "--kubeconfig", "b"],
         ["run", "21", "--context", "c"],
-        ["run", "21", "--labs", "absent"],
+        ["show", "21", "--lang", "ko/"],
+        ["show", "21", "--lang", "../ko"],
+        ["run", "21", "--labs-dir", "absent"],
         ["nonsense"],
     ],
 )
 def test_a_wrong_command_line_is_exit_2(labs: Path, arguments: list[str]) -> None:
     assert labctl(*arguments) == 2
+
+
+def test_what_a_lab_prints_is_narration_and_the_result_stays_one_document(
+    labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printing = LAB.replace("    seen = k8s", "    print('50%')\n    seen = k8s")
+    printing = printing.replace("from kubernetes", "print('while loading')\nfrom kubernetes", 1)
+    (labs / "21_objects.py").write_text(printing)
+    for verb in ("run", "prove", "verify"):
+        labctl(verb, "21", "-o", "json")
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["labs"][0]["number"] == 21
+        assert "21 prints: 50%" in shown.err
+
+
+def test_former_words_work_with_a_note(
+    labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("list", "--labs", str(labs), "-o", "json") == 0
+    shown = capsys.readouterr()
+    assert [one["number"] for one in json.loads(shown.out)] == [21, 22]
+    assert "--labs is now --labs-dir" in shown.err
+    assert labctl("run", "21", "--cluster", "one", "-o", "json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["cluster"] == "one"
+    assert "--cluster is now --name" in shown.err
+    assert labctl("run", "21", "--name", "one") == 0
+    assert "is now" not in capsys.readouterr().err
 
 
 def test_run_verify_prove_reset(labs: Path, kube: FakeKube, capsys: pytest.CaptureFixture[str]) -> None:

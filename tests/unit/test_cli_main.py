@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from labctl.cli import main as root
+from labctl.cli.options import cluster_words, clusters_words
 from labctl.console import Console
-from labctl.errors import HostError, Terminated
+from labctl.errors import HostError, Terminated, UsageError
 
 HEAVY = ("kubernetes", "rich", "pydantic", "jinja2", "yaml")
 
@@ -44,11 +46,61 @@ def test_help_imports_nothing_heavy() -> None:
     assert loaded & set(HEAVY) == set()
 
 
-def test_every_command_in_the_table_exists_and_has_the_same_purpose() -> None:
+def test_every_command_in_the_table_exists_and_its_help_stands_in_the_list() -> None:
+    shown = " ".join(labctl("--help").stdout.split())
     for name in root.COMMANDS:
         command = root.cli.get_command(click.Context(root.cli), name)
         assert command is not None, name
-        assert command.help or command.get_short_help_str(), f"{name} has no help"
+        assert command.help, f"{name} has no help"
+        assert f"{name} {command.get_short_help_str(500)}" in shown
+
+
+@pytest.mark.parametrize("group", [[], ["lab"], ["host"], ["image"], ["config"]])
+def test_a_group_without_a_command_shows_its_help(group: list[str]) -> None:
+    done = labctl(*group)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == labctl(*group, "--help").stdout
+
+
+def read_names(*arguments: str) -> Any:
+    """What commands that take names of clusters are given for ``arguments``."""
+    seen: list[Any] = []
+
+    @click.command()
+    @cluster_words
+    def one(name: str | None) -> None:
+        seen.append(name)
+
+    @click.command()
+    @clusters_words
+    def many(names: tuple[str, ...]) -> None:
+        seen.append(names)
+
+    command, *words = arguments
+    {"one": one, "many": many}[command].main(args=words, standalone_mode=False)
+    [given] = seen
+    return given
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["one"], None),
+        (["one", "a"], "a"),
+        (["one", "--name", "a"], "a"),
+        (["one", "a", "--name", "a"], "a"),
+        (["many"], ()),
+        (["many", "a", "b"], ("a", "b")),
+        (["many", "--name", "c", "a", "--name", "a"], ("a", "c")),
+    ],
+)
+def test_a_cluster_is_named_in_one_way(arguments: list[str], given: Any) -> None:
+    assert read_names(*arguments) == given
+
+
+def test_two_names_for_one_cluster_are_refused() -> None:
+    with pytest.raises(UsageError):
+        read_names("one", "a", "--name", "b")
 
 
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["up", "--no-such-option"]])

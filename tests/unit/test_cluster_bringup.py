@@ -31,7 +31,7 @@ from labctl.images import nodeimage
 from labctl.process import Completed
 from labctl.progress import Quiet
 from labctl.tools.docker import Container, Image
-from labctl.tools.kind import Kind, Stage
+from labctl.tools.kind import Kind, KindStage
 from tests.unit.fakes.fleet import Fleet
 
 SPEC = ClusterSpec(name="c", workers=1)
@@ -61,7 +61,7 @@ class FakeKind(Kind):
                 f"id-{node}", f"{name}-{node}", "running", image, both
             )
         self.then()
-        on_stage(Stage("Starting control-plane", "done", 1.0))
+        on_stage(KindStage("Starting control-plane", "done", 1.0))
         return Completed(("kind",), 0, "", "", 1.0)
 
     def export_logs(self, name: str, directory: Path) -> Completed:
@@ -357,7 +357,7 @@ def test_the_global_lock_is_held_until_the_docker_network_exists(
 
     def create(*, on_stage: Any, **more: Any) -> Completed:
         held.append(lock.changed_by(lock.EVERYTHING) is not None)
-        on_stage(Stage("Preparing nodes", "started"))
+        on_stage(KindStage("Preparing nodes", "started"))
         held.append(lock.changed_by(lock.EVERYTHING) is not None)
         return real(on_stage=on_stage, **more)
 

@@ -46,6 +46,12 @@ def test_ordinary_lines_stay_as_they_are() -> None:
         assert bundle.scrubbed(text) == text
 
 
+@pytest.fixture(autouse=True)
+def short_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is cut is cut at the same place of any size; 16 MiB of x only cost time."""
+    monkeypatch.setattr(bundle, "TEXT_MOST", 256 * 1024)
+
+
 class LoggingKind(Kind):
     """A kind whose exported logs hold what they should not."""
 

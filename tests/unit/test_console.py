@@ -116,7 +116,7 @@ def test_an_error_in_json_mode_is_a_document_with_everything() -> None:
             "exit_code": 3,
             "what": "no docker",
             "why": "no socket",
-            "next": "prepare",
+            "next_step": "prepare",
             "details": "all of it",
         }
     }

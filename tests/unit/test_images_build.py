@@ -20,8 +20,9 @@ import pytest
 
 from labctl import paths
 from labctl.errors import BuildFailed, DockerUnreachable, HostError, LabctlError, ToolMissing, WriteFailed
-from labctl.images import build, catalog, components, kindfiles, layers, lock, manifests, oci, rootfs
-from labctl.images.lock import LockedManifest
+from labctl.images import build, catalog, components, kindfiles, layers, lockfile, manifests, oci, rootfs
+from labctl.images import recipe as the_recipe
+from labctl.images.lockfile import LockedManifest
 from labctl.progress import Quiet
 from labctl.tools.docker import Docker
 from labctl.waiting import NotYet, until
@@ -166,7 +167,7 @@ class World:
         for name, text in files.items():
             self.put(f"{kind}/images/base/files/{name}", text)
         self.put(f"{kind}/pkg/build/nodeimage/const_storage.go", STORAGE)
-        for manifest in lock.load().manifests:
+        for manifest in lockfile.load().manifests:
             self.put(f"modules/{manifest.module}/{manifest.path}", "kind: X\n")
 
 
@@ -189,8 +190,8 @@ def test_a_whole_build_gives_docker_one_labelled_image(world: World) -> None:
     loaded = world.daemon()
     assert loaded is not None
     assert loaded["Id"] == image_id
-    assert loaded["RepoTags"] == [lock.load().built.image.reference]
-    assert loaded["Config"]["Labels"]["dev.labctl.recipe"] == build.recipe()
+    assert loaded["RepoTags"] == [lockfile.load().built.image.reference]
+    assert loaded["Config"]["Labels"]["dev.labctl.recipe"] == the_recipe.digest()
     assert loaded["Config"]["StopSignal"] == "SIGRTMIN+3"
     for path in (
         "usr/bin/kubelet", "usr/bin/kubeadm", "usr/bin/kubectl", "usr/local/sbin/runc", "opt/cni/bin/bridge",
@@ -404,20 +405,20 @@ def test_two_builds_do_not_meet(
 
 
 def test_the_recipe_needs_no_program_at_all() -> None:
-    assert len(build.recipe()) == 64
-    assert build.recipe() == build.recipe()
+    assert len(the_recipe.digest()) == 64
+    assert the_recipe.digest() == the_recipe.digest()
 
 
 @pytest.mark.parametrize("what", ["format", "lock", "package", "component", "sum"])
 def test_the_recipe_changes_with_whatever_goes_in(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = build.recipe()
+    before = the_recipe.digest()
     if what == "format":
-        monkeypatch.setattr(build, "FORMAT", "another")
+        monkeypatch.setattr(the_recipe, "FORMAT", "another")
     elif what == "lock":
-        (tmp_path / "lock.toml").write_bytes(lock.FILE.read_bytes() + b"\n")
-        monkeypatch.setattr(lock, "FILE", tmp_path / "lock.toml")
+        (tmp_path / "lock.toml").write_bytes(lockfile.FILE.read_bytes() + b"\n")
+        monkeypatch.setattr(lockfile, "FILE", tmp_path / "lock.toml")
     elif what == "package":
         changed = rootfs.RootFs("debian-net", ("less",), installed=False, seconds=1)
         monkeypatch.setattr(rootfs, "ROOT_FILE_SYSTEMS", (rootfs.NODE, changed, rootfs.PROBE))
@@ -426,9 +427,9 @@ def test_the_recipe_changes_with_whatever_goes_in(
     else:
         _copy_modules(tmp_path / "modules")
         monkeypatch.setattr(components, "MODULES", tmp_path / "modules")
-        assert build.recipe() == before
+        assert the_recipe.digest() == before
         (tmp_path / "modules" / "metallb" / "go.sum").write_text("other")
-    assert build.recipe() != before
+    assert the_recipe.digest() != before
 
 
 def _copy_modules(target: Path) -> None:
@@ -441,7 +442,7 @@ def _copy_modules(target: Path) -> None:
 def test_an_unknown_processor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(HostError, match="riscv64"):
-        build.recipe()
+        the_recipe.digest()
 
 
 # --- kind's files
@@ -465,7 +466,7 @@ def test_the_storage_manifest_is_put_together_from_its_constants(world: World) -
 def test_programs_of_kind_are_executable_and_its_services_enabled(world: World, tmp_path: Path) -> None:
     tree = layers.Tree(0)
     kindfiles.add_node_files(tree, world.module("sigs.k8s.io/kind"))
-    assert "etc/systemd/system/multi-user.target.wants/undo-mount-hacks.service" in tree.paths()
+    assert "etc/systemd/system/multi-user.target.wants/undo-mount-hacks.service" in tree._entries
     assert tree._entries["usr/local/bin/entrypoint"][0].mode == 0o755
     assert tree._entries["etc/containerd/config.toml"][0].mode == 0o644
     assert tree._entries["etc/systemd/system/systemd-binfmt.service"][0].linkname == "/dev/null"

@@ -171,14 +171,16 @@ def test_a_blob_knows_both_of_its_hashes_and_its_size(tmp_path: Path) -> None:
     assert stored[4:8] == b"\0\0\0\0"  # gzip's own time stamp
 
 
-def image(name: str, *blobs: Blob) -> oci.Image:
+def image(name: str, *blobs: Blob) -> oci.LayeredImage:
     config = {"Entrypoint": [f"/{name}"], "Labels": {"a": "b"}}
-    return oci.Image((f"registry.example/{name}:v1",), blobs, "amd64", "2026-11-01T00:00:00Z", config)
+    return oci.LayeredImage((f"registry.example/{name}:v1",), blobs, "amd64", "2026-11-01T00:00:00Z", config)
 
 
 def test_an_oci_layout_hangs_together(tmp_path: Path) -> None:
     base, top = (blob(tmp_path, name, name.encode(), gzipped=True) for name in ("base", "top"))
-    several = oci.Image(("r.example/a:v1", "r.example/b:v1"), (base, top), "amd64", "2026-11-01T00:00:00Z")
+    several = oci.LayeredImage(
+        ("r.example/a:v1", "r.example/b:v1"), (base, top), "amd64", "2026-11-01T00:00:00Z"
+    )
     oci.write_layout([several, image("c", base)], tmp_path / "layout.tar")
     with tarfile.open(tmp_path / "layout.tar") as archive:
         names = archive.getnames()

@@ -12,9 +12,9 @@ import pytest
 
 from labctl import paths
 from labctl.errors import BuildFailed, ImageUnavailable, RegistryUnreachable, ToolMissing
-from labctl.images import lock, manifests, workloads
-from labctl.images.lock import LockedManifest
-from labctl.images.nodeimage import NodeImage
+from labctl.images import lockfile, manifests, workloads
+from labctl.images.lockfile import LockedManifest
+from labctl.images.node import NodeImage
 from labctl.process import Completed
 from labctl.progress import Quiet
 from labctl.tools import go
@@ -89,7 +89,7 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
         def manifest(self, name: str) -> LockedManifest:
             return {"flannel": MANIFEST}[name]
 
-    monkeypatch.setattr(lock, "load", Locked)
+    monkeypatch.setattr(lockfile, "load", Locked)
     monkeypatch.setattr(manifests, "_from_module", lambda _: answer("module"))
     monkeypatch.setattr(manifests, "_from_url", lambda _: answer("url"))
     return answers

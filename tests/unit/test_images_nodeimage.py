@@ -18,13 +18,15 @@ from labctl.errors import (
     RegistryUntrusted,
     UsageError,
 )
-from labctl.images import build, inventory, lock, nodeimage
+from labctl.host.finding import Source
+from labctl.images import build, inventory, lockfile, nodeimage
+from labctl.images import recipe as the_recipe
 from labctl.progress import Quiet
 from labctl.tools.docker import Docker, Image
 from labctl.tools.dockerwords import pull_failure
 
-BUILT = lock.load().built.image
-PULLED = lock.load().pulled.image
+BUILT = lockfile.load().built.image
+PULLED = lockfile.load().pulled.image
 
 
 class FakeDocker(Docker):
@@ -62,7 +64,7 @@ class Heard(Quiet):
 
 
 def built(recipe: str | None = None) -> Image:
-    labels = {"dev.labctl.recipe": recipe or build.recipe()}
+    labels = {"dev.labctl.recipe": recipe or the_recipe.digest()}
     return Image("sha256:b", (BUILT.reference,), (), labels, 1)
 
 
@@ -87,7 +89,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[FakeDocker]:
 def test_a_built_image_that_is_here_is_used_as_it_is(builds: list[FakeDocker]) -> None:
     docker = FakeDocker({BUILT.reference: built()})
     found = nodeimage.ensure(docker, Quiet())
-    assert (found.origin, found.identity, found.reference) == ("built", build.recipe(), BUILT.reference)
+    assert (found.origin, found.identity, found.reference) == ("built", the_recipe.digest(), BUILT.reference)
     assert (docker.pulls, builds) == ([], [])
 
 
@@ -96,7 +98,7 @@ def test_a_pulled_image_that_is_here_is_used_as_it_is(builds: list[FakeDocker]) 
     found = nodeimage.ensure(docker, Quiet())
     assert (found.origin, found.identity) == ("pulled", PULLED.digest)
     assert found.reference.endswith(f"@{PULLED.digest}")
-    assert found.kubernetes == lock.load().pulled.kubernetes
+    assert found.kubernetes == lockfile.load().pulled.kubernetes
     assert (docker.pulls, builds) == ([], [])
 
 
@@ -149,13 +151,13 @@ def test_when_the_last_source_fails_too_its_error_is_shown(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("source", ["auto", "present"])
 def test_a_stranger_under_the_built_name_is_refused_showing_both(
-    builds: list[FakeDocker], source: nodeimage.Source
+    builds: list[FakeDocker], source: Source
 ) -> None:
     docker = FakeDocker({BUILT.reference: Image("sha256:stranger", (BUILT.reference,), (), {}, 1)})
     with pytest.raises(ImageIdentityMismatch) as caught:
         nodeimage.ensure(docker, Quiet(), source=source)
     assert caught.value.exit_code == 3
-    assert build.recipe() in caught.value.why
+    assert the_recipe.digest() in caught.value.why
     assert "sha256:stranger" in caught.value.why
     assert (docker.pulls, builds) == ([], [])
 
@@ -172,7 +174,7 @@ def test_a_stranger_under_the_pulled_name_is_refused_showing_both(builds: list[F
 
 def test_what_an_earlier_labctl_built_is_no_stranger_and_is_built_anew(builds: list[FakeDocker]) -> None:
     docker = FakeDocker({BUILT.reference: built("an older recipe")}, pull_says="no such host")
-    assert nodeimage.ensure(docker, Quiet()).identity == build.recipe()
+    assert nodeimage.ensure(docker, Quiet()).identity == the_recipe.digest()
     assert builds == [docker]
 
 
@@ -210,7 +212,7 @@ def test_the_inventory_works_without_docker() -> None:
 
     rows = {row.name: row for row in inventory.survey(NoDocker())}
     assert rows["node (built)"].here == "unknown: no docker daemon answers"
-    assert rows["probe"].reference == lock.load().image("probe").reference
+    assert rows["probe"].reference == lockfile.load().image("probe").reference
 
 
 def test_the_inventory_tells_what_is_here_from_what_only_has_the_name() -> None:

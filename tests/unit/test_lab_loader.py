@@ -123,6 +123,24 @@ def test_a_word_that_names_no_lab_is_an_error(words: list[str]) -> None:
         loader.select(KNOWN, words)
 
 
+@pytest.mark.parametrize("word", ["9\u201311", "9\u201411", "9\u221211", "9\u201011"])
+def test_a_range_may_be_written_with_any_dash(word: str) -> None:
+    assert loader.select(KNOWN, [word]) == loader.select(KNOWN, ["9-11"])
+
+
+@pytest.mark.parametrize(
+    "form", ["{0.number:02d}_{0.slug}", "{0.number:02d}_{0.slug}.py", "{0.number}-{0.slug}"]
+)
+def test_a_lab_may_be_called_as_its_file_is(form: str) -> None:
+    assert all(loader.select(KNOWN, [form.format(one)]) == (one,) for one in KNOWN)
+
+
+def test_a_range_that_counts_down_says_how_to_write_it() -> None:
+    with pytest.raises(UsageError) as caught:
+        loader.select(KNOWN, ["15-9"])
+    assert caught.value.next_step == "write 9-15"
+
+
 def test_all_is_all_and_goes_with_no_word() -> None:
     assert loader.select(KNOWN, [], everything=True) == KNOWN
     with pytest.raises(UsageError):

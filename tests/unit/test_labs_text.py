@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.lab.api import Check, Lab
+from labctl.lab.api import Lab, Trial
 from labctl.lab.engine import loader
 from labctl.lab.engine.loader import LabFile
 
@@ -29,6 +29,8 @@ ALLOWED_IMPORTS = re.compile(
     r"(labctl\.lab|kubernetes\.client(\.exceptions)?|contextlib|collections\.abc|ipaddress|itertools|secrets)"
 )
 ACTS = re.compile(r"(create|delete|patch|replace|connect)_\w+")
+SILENCE = re.compile(r"\b(refuse[sd]?|closed|nobody|waits|no more|another place)\b")
+"""How titles say that nothing comes back."""
 LONGEST = 260
 """Lines; a lab is read in one sitting."""
 
@@ -80,10 +82,16 @@ def test_the_nonce_is_looked_at(file: LabFile) -> None:
 
 
 @each_lab
-def test_a_negative_has_a_control(lab: Lab) -> None:
-    """Checks that state an absence are the ones that must stay true for some time."""
-    held = [one for one in lab.observations if isinstance(one, Check) and one.consistently]
-    assert all(one.control is not None for one in held)
+def test_silence_is_watched_for_a_while_beside_a_control(lab: Lab) -> None:
+    """One look that meets silence shows nothing: the checks whose titles speak of it are those that keep looking."""
+    looks = [one for one in lab.observations if not isinstance(one, Trial)]
+    silent = {one.title for one in looks if SILENCE.search(one.title)}
+    assert silent == {one.title for one in looks if one.consistently and one.control is not None}
+
+
+def test_the_labs_speak_of_silence_at_all() -> None:
+    titles = [one.title for file in FILES for one in loader.load(file).observations]
+    assert any(SILENCE.search(title) for title in titles)
 
 
 @each_lab

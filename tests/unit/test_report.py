@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,15 +13,18 @@ from typing import Any
 
 import pytest
 from junitparser import Error, Failure, JUnitXml, Skipped, TestSuite
+from markdown_it import MarkdownIt
 from rich.console import Console as RichConsole
 
+from labctl import shown
+from labctl.console import JSON_BYTES, JSON_TEXT
 from labctl.errors import DockerUnreachable, Interrupted, ProofFailed, UsageError, WriteFailed
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.recorder import StepRecord
 from labctl.report import data, html, junit, markdown, text
 from labctl.report import model as models
 from labctl.report.files import Files
-from labctl.report.model import Outcome, Phase, RunReport
+from labctl.report.model import Phase, PhaseOutcome, RunReport
 
 HOSTILE = "<script>alert(1)</script> | [x](http://e) `c` \x1b[31m\x00 </testcase> &amp; ￿ @all"
 
@@ -37,7 +41,7 @@ def phases(**failures: models.Failure) -> tuple[Phase, ...]:
     made = []
     for name in ("doctor", "up", "proof", "labs", "down"):
         failure = failures.get(name)
-        outcome = Outcome.BROKEN if failure else Outcome.OK
+        outcome = PhaseOutcome.BROKEN if failure else PhaseOutcome.OK
         made.append(Phase(name, outcome, 1.5, "said", (StepRecord("A step", 1.0),), failure))
     return tuple(made)
 
@@ -93,8 +97,8 @@ def test_everything_proven_is_0() -> None:
         (report(phases=phases(doctor=failure(DockerUnreachable("no docker")))), 3),
         (report(phases=phases(proof=failure(ProofFailed("dns")))), 4),
         (report(phases=phases(down=failure(Interrupted(signal_number=15)))), 143),
-        (report(phases=(Phase("proof", Outcome.FAILED),)), 4),
-        (RunReport("c", "0", "now", phases=(Phase("up", Outcome.OK),)), 9),
+        (report(phases=(Phase("proof", PhaseOutcome.FAILED),)), 4),
+        (RunReport("c", "0", "now", phases=(Phase("up", PhaseOutcome.OK),)), 9),
     ],
 )
 def test_the_exit_code_tells_what_went_wrong(made: RunReport, code: int) -> None:
@@ -225,9 +229,22 @@ class Tags(HTMLParser):
         self.seen: list[str] = []
         self.links: list[str] = []
 
+        self.texts: list[str] = []
+        self.code: list[str] = []
+        self._inside: list[str] = []
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.append(tag)
+        self._inside.append(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        literal = {"code", "pre"} & set(self._inside)
+        (self.code if literal else self.texts).append(data)
 
 
 def test_html_is_one_file_without_anything_from_elsewhere() -> None:
@@ -243,13 +260,74 @@ def test_html_is_one_file_without_anything_from_elsewhere() -> None:
     assert "look again" in page
 
 
+def rendered(page: str) -> Tags:
+    """The tags and links of a Markdown page, as a site would make them that links all it can."""
+    tags = Tags()
+    tags.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(page))
+    return tags
+
+
 def test_markdown_escapes_what_came_out_of_the_cluster() -> None:
-    page = markdown.text(report(run=bad_run()))
-    assert "<script>" not in page
-    assert "[x](" not in page
-    assert "\\| \\[x\\]\\(http://e\\)" in page
+    broken = failure(DockerUnreachable(HOSTILE, details=HOSTILE))
+    page = markdown.text(report(run=bad_run(), phases=phases(doctor=broken), bundle=HOSTILE))
+    tags = rendered(page)
+    assert not {"script", "a", "img"} & set(tags.seen)
+    bare = "".join(tags.texts)
+    assert not re.search(r"://|@\w|#\w|www\.", bare), bare
+    assert "http://e" in "".join(tags.code)
     rows = [line for line in page.splitlines() if line.startswith("|")]
     assert len({line.replace("\\|", "").count("|") for line in rows if "Topic" in line}) == 1
+
+
+FLOOD = "x" * 1_200_000
+
+
+def flooded(labs: int = 1, checks: int = 1) -> RunReport:
+    bad = check(Status.FAIL, actual=FLOOD)
+    made = (lab(n, *([bad] * checks), status=Status.FAIL, reason=FLOOD) for n in range(labs))
+    error = failure(DockerUnreachable(FLOOD, why=FLOOD, details=FLOOD))
+    return report(run=RunResult("c", "n", "v", tuple(made)), phases=phases(doctor=error))
+
+
+@pytest.mark.parametrize(
+    ("draw", "most"),
+    [
+        (markdown.text, markdown.WHOLE),
+        (junit.text, junit.WHOLE),
+        (html.text, html.WHOLE),
+        (drawn, 64 * 1024),
+        (
+            lambda made: shown.fitted(data.as_json(made), shown.as_json, text=JSON_TEXT, whole=JSON_BYTES),
+            JSON_BYTES,
+        ),
+    ],
+)
+def test_every_format_has_a_bound_and_says_what_it_cut(draw: Any, most: int) -> None:
+    page = draw(flooded())
+    assert len(page.encode()) <= most
+    assert "characters left out" in page
+
+
+@pytest.mark.parametrize(
+    ("draw", "most"),
+    [(markdown.text, markdown.WHOLE), (junit.text, junit.WHOLE), (html.text, html.WHOLE)],
+)
+def test_many_long_texts_are_cut_shorter(draw: Any, most: int) -> None:
+    page = draw(flooded(labs=20, checks=10))
+    assert most / 50 < len(page.encode()) <= most
+    assert page.count("characters left out") >= 200
+
+
+def test_a_summary_that_cannot_hold_everything_says_how_much_it_leaves_out() -> None:
+    bad = check(Status.FAIL, actual="no")
+    labs = tuple(lab(n % 100, *([bad] * 100), status=Status.FAIL) for n in range(80))
+    page = markdown.text(report(run=RunResult("c", "n", "v", labs)))
+    assert len(page.encode()) <= markdown.WHOLE
+    kept = page.count(": FAIL: The answer comes")
+    left = re.search(r"(\d+) more section\(s\) left out", page)
+    assert left
+    assert 1000 < kept < 8000
+    assert kept + int(left[1]) == 8000
 
 
 def test_markdown_says_how_it_ended() -> None:

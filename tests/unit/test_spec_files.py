@@ -149,8 +149,8 @@ def test_hostile_files_cost_neither_time_nor_memory() -> None:
     longest = HEAD.encode() + b"".join(b"k%05d: v\n" % n for n in range(20_000))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for data in (bomb(), b"[" * 200_000, b"{a: " * 60_000, b"a: 1\n" * 450_000, longest[: 256 * 1024]):
-        # The least of three: what a busy machine adds is not the parser's.
-        assert min(seconds(data) for _ in range(3)) < 1.0
+        # One of three: what a busy machine adds is not the parser's.
+        assert any(seconds(data) < 1.0 for _ in range(3))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 

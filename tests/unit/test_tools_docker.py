@@ -17,6 +17,7 @@ from labctl.errors import (
     RegistryUnreachable,
     RegistryUntrusted,
     ToolMissing,
+    ToolUnfit,
 )
 from labctl.tools.docker import Docker
 from labctl.tools.dockerwords import pull_failure
@@ -68,6 +69,58 @@ def test_no_docker_program_is_a_third(fakes: ScriptedTools) -> None:
 
 def test_info_does_not_believe_a_client_that_describes_itself(fakes: ScriptedTools) -> None:
     fakes.on("docker", "info *", stdout={"ID": "", "ServerErrors": [NO_DAEMON.strip()]})
+    with pytest.raises(DockerUnreachable):
+        Docker().info()
+
+
+NO_CONTEXT_28 = (
+    'Failed to initialize: unable to resolve docker endpoint: context "gone": context not found: open '
+    "/root/.docker/contexts/meta/283b/meta.json: no such file or directory\n"
+)
+NO_CONTEXT_20 = 'Current context "gone" is not found on the file system, please check your config file\n'
+PODMAN_NOTE = "Emulate Docker CLI using podman. Create /etc/containers/nodocker to quiet msg.\n"
+PODMAN_NIL = (
+    'Error: template: version:1:9: executing "version" at <.Server.Version>: '
+    "nil pointer evaluating *define.Version.Version\n"
+)
+
+
+@pytest.mark.parametrize("said", [NO_CONTEXT_28, NO_CONTEXT_20])
+def test_a_context_that_was_removed_is_named_with_its_cure(fakes: ScriptedTools, said: str) -> None:
+    fakes.on("docker", stderr=said, exit_code=1)
+    with pytest.raises(DockerUnreachable) as caught:
+        Docker().containers()
+    assert "gone" in caught.value.why
+    assert "docker context use" in caught.value.next_step
+
+
+@pytest.mark.parametrize("said", [PODMAN_NOTE + PODMAN_NIL, PODMAN_NIL])
+def test_podman_in_dockers_place_is_named(fakes: ScriptedTools, said: str) -> None:
+    fakes.on("docker", stderr=said, exit_code=125)
+    with pytest.raises(ToolUnfit, match="podman"):
+        Docker().version()
+
+
+def test_podman_that_has_a_version_is_known_by_what_it_says_of_itself(fakes: ScriptedTools) -> None:
+    fakes.on("docker", "info *", stdout={"host": {"buildahVersion": "1.28.2"}, "version": {}})
+    with pytest.raises(ToolUnfit, match="podman"):
+        Docker().info()
+
+
+def test_words_of_a_program_inside_a_container_are_not_dockers(fakes: ScriptedTools) -> None:
+    fakes.on("docker", stderr="see podman and context not found in the manual\n", exit_code=1)
+    with pytest.raises(CommandFailed):
+        Docker().exec("node", ["man"])
+
+
+def test_a_warning_before_the_answer_does_not_hide_it(fakes: ScriptedTools) -> None:
+    fakes.on("docker", "info *", stdout='WARNING: no swap limit\n{"Driver": "overlay2"}\n')
+    assert Docker().info() == {"Driver": "overlay2"}
+
+
+@pytest.mark.parametrize("answer", ["", "no JSON", "{broken"])
+def test_an_answer_that_cannot_be_read_is_no_bug_of_ours(fakes: ScriptedTools, answer: str) -> None:
+    fakes.on("docker", "info *", stdout=answer)
     with pytest.raises(DockerUnreachable):
         Docker().info()
 
@@ -178,10 +231,10 @@ def test_a_program_that_fails_inside_is_its_own_failure(fakes: ScriptedTools) ->
     assert caught.value.returncode == 7
 
 
-def test_exec_hands_over_stdin_and_environment(fakes: ScriptedTools) -> None:
+def test_exec_hands_over_stdin(fakes: ScriptedTools) -> None:
     rule = fakes.on("docker", "exec *", stdout="out", keep_stdin=True)
-    assert Docker().exec("n", ["cat", "-"], stdin="in", env={"A": "b c"}, user="nobody").stdout == "out"
-    assert fakes.calls == ["docker exec --env=A=b c --interactive --user=nobody n cat -"]
+    assert Docker().exec("n", ["cat", "-"], stdin="in").stdout == "out"
+    assert fakes.calls == ["docker exec --interactive n cat -"]
     assert (rule / "stdin").read_text() == "in"
 
 

@@ -9,7 +9,7 @@ import pytest
 from labctl.errors import CommandFailed, Conflict, ToolMissing
 from labctl.tools import kind
 from labctl.tools.docker import Docker
-from labctl.tools.kind import Kind, Stage, StageReader
+from labctl.tools.kind import Kind, KindStage, StageReader
 from labctl.tools.kubectl import NodeKubectl
 from tests.unit.conftest import FakeTools
 from tests.unit.fakes import ScriptedTools, install
@@ -61,7 +61,7 @@ def test_a_lock_that_a_killed_kind_left_is_removed(fakes: ScriptedTools, tmp_pat
 
 def test_progress_becomes_stages_and_the_rest_passes_through(fakes: ScriptedTools, tmp_path: Path) -> None:
     fakes.on("kind", stderr=CREATED)
-    stages: list[Stage] = []
+    stages: list[KindStage] = []
     events: list[str] = []
     create(Kind("kind"), tmp_path / "kc", on_stage=stages.append, on_event=events.append)
     image = "Ensuring node image (labctl/node:v1.37.2)"

@@ -51,9 +51,9 @@ class Site:
         env: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run a program on a node. Raises `NodeDown`, and with ``check`` `CommandFailed`."""
-        return self.docker.exec(
-            self.container(node), argv, check=check, stdin=stdin, timeout=timeout, env=env
-        )
+        given = [f"{name}={value}" for name, value in (env or {}).items()]
+        command = ["env", *given, *argv] if given else argv
+        return self.docker.exec(self.container(node), command, check=check, stdin=stdin, timeout=timeout)
 
     def state(self, node: str) -> str:
         """Docker's word for the node's container; it says "paused" of a frozen one."""

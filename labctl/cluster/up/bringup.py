@@ -43,7 +43,7 @@ from labctl.errors import InfrastructureError, NodeDown
 from labctl.host import doctor
 from labctl.host.finding import Source
 from labctl.images import nodeimage, workloads
-from labctl.images.nodeimage import NodeImage
+from labctl.images.node import NodeImage
 from labctl.kube import Kube, connect
 from labctl.network import install, registry
 from labctl.network import pool as pools
@@ -53,7 +53,7 @@ from labctl.network.pool import Pool
 from labctl.progress import Progress, Quiet, Step
 from labctl.recorder import Recorder
 from labctl.tools.docker import Docker
-from labctl.tools.kind import Kind, Stage
+from labctl.tools.kind import Kind, KindStage
 from labctl.tools.kubectl import NodeKubectl
 from labctl.waiting import Deadline
 
@@ -289,7 +289,7 @@ class BringUp:
             shared_directory=shared.make(self.docker, self.mark),
         )
 
-        def reached(stage: Stage) -> None:
+        def reached(stage: KindStage) -> None:
             if stage.outcome == "started":
                 step.note(stage.title)
             if stage.title.startswith("Preparing nodes"):

@@ -7,7 +7,7 @@ from labctl.cluster.up import kindconfig
 from labctl.cluster.up.kindconfig import MachineNeeds
 from labctl.host.finding import HostPort, Needs, Source
 from labctl.host.machine import CAP_SYS_RESOURCE, Machine
-from labctl.images.lock import load as image_lock
+from labctl.images.lockfile import load as image_lock
 from labctl.tools.docker import Docker
 
 

@@ -11,7 +11,7 @@ from labctl.cluster.spec import ClusterSpec
 from labctl.cluster.up.kindconfig import MachineNeeds
 from labctl.errors import InfrastructureError
 from labctl.tools.docker import Docker
-from labctl.tools.kind import Kind, Stage
+from labctl.tools.kind import Kind, KindStage
 
 
 def create(
@@ -21,7 +21,7 @@ def create(
     *,
     timeout: float,
     on_event: Callable[[str], None],
-    on_stage: Callable[[Stage], None],
+    on_stage: Callable[[KindStage], None],
 ) -> None:
     """Let kind make the cluster of ``mark`` within ``timeout`` seconds. Raises what kind's failure means.
 

@@ -32,6 +32,8 @@ LOAD_SECONDS = 30.0
 
 _FILE = re.compile(r"(\d\d)_([a-z0-9_]+)\.py")
 _LIKE_A_LAB = re.compile(r"(\d{1,3})[-_. ]?([^.].*)\.py")
+_DASH = re.compile("[_\u2010-\u2015\u2212]")
+"""What stands for a dash: a file's underscore, and what keyboards and word processors make of one."""
 _RANGE = re.compile(r"(\d{1,2})-(\d{1,2})")
 
 
@@ -103,8 +105,8 @@ def discover(folder: Path) -> tuple[LabFile, ...]:
 def select(labs: Sequence[LabFile], words: Iterable[str], *, everything: bool = False) -> tuple[LabFile, ...]:
     """The labs that ``words`` name, each once, in the order in which they are named.
 
-    A word is a number (``9``, ``09``), a range (``9-15``), a slug, or several of these with commas.
-    Raises `UsageError` for a word that names no lab, and when there is no word at all.
+    A word is a number (``9``, ``09``), a range (``9-15``, with any dash), a slug, a file's name (``11_volume``), or
+    several of these with commas. Raises `UsageError` for a word that names no lab, and when there is no word at all.
     """
     pieces = [piece for word in words for piece in word.split(",") if piece]
     if everything and pieces:
@@ -229,18 +231,25 @@ def _term(tree: ast.Module) -> str:
     return ""
 
 
-def _named(labs: Sequence[LabFile], word: str) -> list[LabFile]:
+def _named(labs: Sequence[LabFile], given: str) -> list[LabFile]:
+    word = _DASH.sub("-", given.strip().removesuffix(".py"))
     if word.isascii() and word.isdigit():
         found = [one for one in labs if one.number == int(word)]
     elif spread := _RANGE.fullmatch(word):
         first, last = map(int, spread.groups())
+        if first > last:
+            raise UsageError(
+                f"{given!r} is no range",
+                why="it begins with the larger number",
+                next_step=f"write {last}-{first}",
+            )
         found = [one for one in labs if first <= one.number <= last]
     else:
-        found = [one for one in labs if word in (one.slug, one.name)]
+        found = [one for one in labs if word in (one.slug, one.name, f"{one.number}-{one.slug}")]
     if not found:
         known = ", ".join(one.name for one in labs) or "none"
         raise UsageError(
-            f"no lab is called {word!r}", why=f"there are: {known}", next_step="`labctl lab list` shows them"
+            f"no lab is called {given!r}", why=f"there are: {known}", next_step="`labctl lab list` shows them"
         )
     return found
 

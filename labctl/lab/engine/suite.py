@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from labctl import parallel
+from labctl.captured import captured
 from labctl.cluster import lock
 from labctl.cluster.absence import taking
 from labctl.cluster.running import RunningCluster, find, lock_key, require_nodes
@@ -108,9 +109,11 @@ class Suite:
     def _each(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], verb: Verb) -> list[LabResult]:
         runs = [LabRun.of(site, file, lab) for file, lab in labs]
         if verb == "verify":
-            work = [Work(run.file.name, run.verify) for run in runs]
+            work = [Work(run.file.name, _narrated(run, run.verify)) for run in runs]
         else:
-            work = [self._in_turn(run.file.name, run.run, bool(run.lab.touches)) for run in runs]
+            work = [
+                self._in_turn(run.file.name, _narrated(run, run.run), bool(run.lab.touches)) for run in runs
+            ]
         with self._instances(runs if verb == "run" else ()):
             return parallel.run(work, at_once=self._at_once(), on_end=lambda _, result: self._heard(result))
 
@@ -233,7 +236,17 @@ class _Proof:
 
 
 def _showing(run: LabRun, piece: prover.Piece) -> Callable[[], LabResult]:
-    return lambda: prover.show(run, piece)
+    return _narrated(run, lambda: prover.show(run, piece))
+
+
+def _narrated(run: LabRun, work: Callable[[], LabResult]) -> Callable[[], LabResult]:
+    """``work``, with what the lab's code prints told as remarks that begin with the lab's number."""
+
+    def do() -> LabResult:
+        with captured(lambda line: run.site.progress.say(f"{run.file.number:02d} prints: {line}")):
+            return work()
+
+    return do
 
 
 def at_once() -> int:

@@ -44,10 +44,10 @@ class ScriptedTools:
         self._rules += 1
         rule = self._home / "rules" / program / f"{self._rules:04}"
         rule.mkdir(parents=True)
-        (rule / "match").write_text(pattern)
+        (rule / "match").write_text(f"{pattern}\n")
         (rule / "stdout").write_text(stdout if isinstance(stdout, str) else json.dumps(stdout))
         (rule / "stderr").write_text(stderr)
-        (rule / "exit").write_text(str(exit_code))
+        (rule / "exit").write_text(f"{exit_code}\n")
         if once:
             (rule / "once").touch()
         if keep_stdin:

@@ -281,6 +281,13 @@ class Listener:
             raise
         self.done.append(title)
 
+    @contextmanager
+    def overall(self, total: int, title: str) -> Iterator[Listener]:
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        pass
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 

@@ -103,7 +103,7 @@ class Fleet(Docker):
         return f"sha-{reference}"
 
     def network(self, name: str) -> Network | None:
-        return Network(name, ("172.18.0.0/16",), ("172.18.0.1",))
+        return Network(name, ("172.18.0.0/16",))
 
     def info(self) -> dict[str, Any]:
         return {"CgroupVersion": "2"}

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from labctl.errors import Bug
-from labctl.images import catalog, components, lock
+from labctl.images import catalog, components, lockfile
 from labctl.images.kindfiles import Storage
 
 MODULES = components.MODULES
 
 
 def data() -> dict[str, Any]:
-    return copy.deepcopy(tomllib.loads(lock.FILE.read_text()))
+    return copy.deepcopy(tomllib.loads(lockfile.FILE.read_text()))
 
 
 def go_mod(module: str) -> str:
@@ -26,7 +26,7 @@ def go_mod(module: str) -> str:
 
 
 def test_the_shipped_file_is_valid_and_names_every_part() -> None:
-    loaded = lock.load()
+    loaded = lockfile.load()
     assert loaded.pulled.image.digest.startswith("sha256:")
     assert {one.name for one in loaded.manifests} == {"flannel", "metallb"}
     assert {"probe", "flannel", "metallb-controller", "metallb-speaker"} <= {
@@ -35,7 +35,7 @@ def test_the_shipped_file_is_valid_and_names_every_part() -> None:
 
 
 def test_a_pull_goes_by_digest_where_there_is_one() -> None:
-    loaded = lock.load()
+    loaded = lockfile.load()
     assert (
         loaded.pulled.image.pull_reference == f"{loaded.pulled.image.reference}@{loaded.pulled.image.digest}"
     )
@@ -60,25 +60,25 @@ def test_what_is_wrong_is_named(change: Any, said: str) -> None:
     broken = data()
     change(broken)
     with pytest.raises((ValueError, KeyError, TypeError), match=said):
-        lock.parse(broken)
+        lockfile.parse(broken)
 
 
 def test_a_broken_file_is_a_bug_of_labctl(tmp_path: Path) -> None:
     (tmp_path / "lock.toml").write_text("schema = 7\n")
     with pytest.raises(Bug, match="lock file"):
-        lock.load(tmp_path / "lock.toml")
+        lockfile.load(tmp_path / "lock.toml")
 
 
 def test_manifests_are_pinned_by_the_modules_that_are_built() -> None:
     everything = "".join(go_mod(directory.name) for directory in MODULES.iterdir())
-    for one in lock.load().manifests:
+    for one in lockfile.load().manifests:
         assert f"{one.module} {one.version}" in everything
         assert one.version in one.url
 
 
 def test_kubernetes_is_the_version_of_the_node_module() -> None:
-    assert f"k8s.io/kubernetes {lock.load().kubernetes}\n" in go_mod("node")
-    staging = f"v0.{lock.load().kubernetes.removeprefix('v1.')}"
+    assert f"k8s.io/kubernetes {lockfile.load().kubernetes}\n" in go_mod("node")
+    staging = f"v0.{lockfile.load().kubernetes.removeprefix('v1.')}"
     replaced = re.findall(r"(?m)^\s+k8s\.io/\S+ => k8s\.io/\S+ (\S+)$", go_mod("node"))
     assert len(replaced) > 20
     assert set(replaced) == {staging}
@@ -112,7 +112,7 @@ def test_version_stamps_are_the_versions_that_are_pinned() -> None:
 
 
 def test_the_modules_name_no_host_but_the_sources_of_modules() -> None:
-    for file in [*MODULES.glob("*/*.go"), *MODULES.glob("*/go.mod"), lock.FILE]:
+    for file in [*MODULES.glob("*/*.go"), *MODULES.glob("*/go.mod"), lockfile.FILE]:
         assert "GOPROXY" not in file.read_text()
         assert not re.search(r"https?://(?!raw\.githubusercontent\.com/)", file.read_text()), file
 
@@ -124,7 +124,7 @@ def test_the_catalog_has_every_locked_image_and_only_known_programs() -> None:
     recipes = catalog.recipes(storage, "registry.k8s.io/pause:3.10")
     names = [reference for one in recipes for reference in one.references]
     assert len(set(names)) == len(names)
-    assert {one.reference for one in lock.load().images} <= set(names)
+    assert {one.reference for one in lockfile.load().images} <= set(names)
     assert "registry.k8s.io/pause:3.10" in names
     known = {one.name for one in components.COMPONENTS}
     assert {component for one in recipes for _, component in one.programs} <= known
