@@ -31,7 +31,7 @@ from labctl.lab.instance import new_tag
 from labctl.lab.labels import new_nonce
 from labctl.lab.results import LabResult, RunResult, Status
 from labctl.parallel import Work
-from labctl.progress import Progress
+from labctl.progress import Overall, Progress, Quiet
 from labctl.tools.docker import Docker
 
 Verb = Literal["run", "verify", "prove"]
@@ -64,6 +64,7 @@ class Suite:
     changed_only: bool = False
     ended: list[LabResult] = field(default_factory=list)
     _key: str = ""
+    _whole: Overall = field(default_factory=Quiet)
 
     def go(self, verb: Verb) -> RunResult:
         """Do ``verb`` with each lab. Raises `ConfigError` for all labs that cannot be loaded, `Conflict`
@@ -74,9 +75,10 @@ class Suite:
             self._bring_images()
             version = site.kube.version()
             try:
-                results = (
-                    self._prove(site, labs, version) if verb == "prove" else self._each(site, labs, verb)
-                )
+                with self.progress.overall(len(labs), "labs") as self._whole:
+                    results = (
+                        self._prove(site, labs, version) if verb == "prove" else self._each(site, labs, verb)
+                    )
             except KeyboardInterrupt as stop:
                 ended = f"interrupted; {len(self.ended)} of {len(labs)} lab(s) had ended"
                 raise type(stop)("; ".join([ended, *site.tidied, *self._left_away()])) from stop
@@ -165,6 +167,7 @@ class Suite:
 
     def _heard(self, result: LabResult) -> None:
         self.ended.append(result)
+        self._whole.advance()
         self.on_result(result)
 
     def _at_once(self) -> int:
