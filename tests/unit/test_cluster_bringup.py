@@ -389,7 +389,7 @@ def test_a_rival_of_another_machine_that_came_first_keeps_all_it_has(
     with pytest.raises(Conflict, match="made a cluster c meanwhile"):
         up(docker, kind)
     assert mark.marks(docker)["c"].owner == "rival"
-    assert docker.known_volumes == {"labctl-shared-c"}
+    assert set(docker.known_volumes) == {"labctl-shared-c"}
     assert len(docker.there) == (2 if what == "nodes" else 0)
     assert not docker.removed
     assert journal.read("c") is None

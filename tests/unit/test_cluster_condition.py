@@ -298,7 +298,7 @@ def test_of_two_bring_ups_from_two_state_directories_one_is_refused_and_removes_
 ) -> None:
     """I1: each removed the other's; no mark, no volume, no node was left."""
     ready(docker)
-    docker.known_volumes.add("labctl-shared-c")
+    docker.create_volume("labctl-shared-c", {})
     env = {
         **os.environ,
         "XDG_STATE_HOME": str(tmp_path / "other"),
@@ -309,7 +309,7 @@ def test_of_two_bring_ups_from_two_state_directories_one_is_refused_and_removes_
     )
     assert child.stdout
     assert child.stdout.readline()
-    before = (dict(docker.there), dict(docker.marked), set(docker.known_volumes))
+    before = (dict(docker.there), dict(docker.marked), dict(docker.known_volumes))
     with pytest.raises(Conflict, match="another labctl works on cluster c"):
         plan.claim(SPEC, docker)
     with pytest.raises(Conflict):

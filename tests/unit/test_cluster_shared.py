@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
 from labctl.cluster import shared
 from labctl.cluster.mark import CLUSTER, OWNER, Mark
 from labctl.cluster.spec import ClusterSpec
 from labctl.cluster.up import kindconfig
-from labctl.tools.docker import Docker
-
-
-class FakeDocker:
-    """Keeps volumes by name."""
-
-    def __init__(self) -> None:
-        self.volumes: dict[str, Mapping[str, str]] = {}
-
-    def create_volume(self, name: str, labels: Mapping[str, str]) -> str:
-        self.volumes.setdefault(name, labels)
-        return f"/var/lib/docker/volumes/{name}/_data"
-
-    def remove_volume(self, name: str) -> None:
-        self.volumes.pop(name, None)
+from tests.unit.fakes.fleet import Fleet
 
 
 def test_the_volume_carries_the_owners_mark_and_goes_with_the_cluster() -> None:
-    docker = FakeDocker()
+    docker = Fleet()
     spec = ClusterSpec(name="one")
-    directory = shared.make(cast(Docker, docker), Mark("one", "abc", 0, spec))
-    assert directory.endswith("labctl-shared-one/_data")
-    assert docker.volumes == {"labctl-shared-one": {CLUSTER: "one", OWNER: "abc"}}
-    shared.take_away(cast(Docker, docker), "another")
-    assert docker.volumes
-    shared.take_away(cast(Docker, docker), "one")
-    shared.take_away(cast(Docker, docker), "one")
-    assert not docker.volumes
+    directory = shared.make(docker, Mark("one", "abc", 0, spec))
+    assert directory == "/volumes/labctl-shared-one"
+    assert docker.known_volumes == {"labctl-shared-one": {CLUSTER: "one", OWNER: "abc"}}
+    shared.take_away(docker, "another")
+    assert docker.known_volumes
+    shared.take_away(docker, "one")
+    shared.take_away(docker, "one")
+    assert not docker.known_volumes
 
 
 def test_every_node_mounts_the_same_directory() -> None:

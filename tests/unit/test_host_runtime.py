@@ -152,7 +152,7 @@ def test_a_bundle_that_asks_for_nothing_is_not_written(tmp_path: Path, wrapper: 
 # --- docker's settings
 
 
-class Docker:
+class Settings:
     """A machine with docker's settings in them, laid out under a directory."""
 
     def __init__(self, root: Path, settings: str | None = None) -> None:
@@ -167,7 +167,7 @@ class Docker:
 
 def test_docker_is_told_and_keeps_its_other_settings(tmp_path: Path) -> None:
     text = '{"data-root": "/big", "runtimes": {"nvidia": {"path": "nv"}}, "default-runtime": "nvidia"}'
-    docker = Docker(tmp_path, text)
+    docker = Settings(tmp_path, text)
     runtime.install(tmp_path)
     new = json.loads(docker.settings.read_text())
     assert new["data-root"] == "/big"
@@ -182,7 +182,7 @@ def test_docker_is_told_and_keeps_its_other_settings(tmp_path: Path) -> None:
 
 
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
-    docker = Docker(tmp_path)
+    docker = Settings(tmp_path)
     assert not runtime.configured(tmp_path)
     runtime.install(tmp_path)
     before = docker.settings.stat().st_ino, docker.settings.read_bytes()
@@ -192,7 +192,7 @@ def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_the_first_settings_stay_in_the_copy(tmp_path: Path) -> None:
-    docker = Docker(tmp_path, '{"debug": true}')
+    docker = Settings(tmp_path, '{"debug": true}')
     runtime.install(tmp_path)
     docker.settings.write_text('{"debug": false}')
     runtime.install(tmp_path)
@@ -201,7 +201,7 @@ def test_the_first_settings_stay_in_the_copy(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"runtimes": []}'])
 def test_settings_that_docker_would_not_read_are_left_alone(tmp_path: Path, text: str) -> None:
-    docker = Docker(tmp_path, text)
+    docker = Settings(tmp_path, text)
     with pytest.raises(HostError) as caught:
         runtime.install(tmp_path)
     assert str(docker.settings) in caught.value.what
@@ -214,7 +214,7 @@ def test_settings_that_docker_would_not_read_are_left_alone(tmp_path: Path, text
 def test_settings_that_cannot_be_read_are_named_with_a_way_out(
     tmp_path: Path, ask: Callable[[Path], object], fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    docker = Docker(tmp_path, "{}")
+    docker = Settings(tmp_path, "{}")
     if fault == "a directory":
         docker.settings.unlink()
         docker.settings.mkdir()
@@ -235,7 +235,7 @@ def test_settings_that_cannot_be_read_are_named_with_a_way_out(
 
 
 def test_what_docker_reads_can_be_read_whatever_the_umask(tmp_path: Path) -> None:
-    docker = Docker(tmp_path, '{"debug": true}')
+    docker = Settings(tmp_path, '{"debug": true}')
     old = os.umask(0o077)
     try:
         runtime.install(tmp_path)
@@ -246,7 +246,7 @@ def test_what_docker_reads_can_be_read_whatever_the_umask(tmp_path: Path) -> Non
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    docker = Docker(tmp_path)
+    docker = Settings(tmp_path)
     (tmp_path / "usr").write_text("")
     with pytest.raises(WriteFailed) as caught:
         runtime.install(tmp_path)
@@ -255,7 +255,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_another_wrapper_under_our_name_is_replaced(tmp_path: Path) -> None:
-    docker = Docker(tmp_path)
+    docker = Settings(tmp_path)
     runtime.install(tmp_path)
     docker.installed.write_text("#!/bin/sh\n")
     assert not runtime.configured(tmp_path)

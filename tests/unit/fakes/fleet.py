@@ -22,7 +22,7 @@ class Fleet(Docker):
         self.marked: dict[str, Image] = {}
         self.stubborn: set[str] = set()
         self.removed: list[str] = []
-        self.known_volumes: set[str] = set()
+        self.known_volumes: dict[str, Mapping[str, str]] = {}
         self.looks = 0
         self.late: list[tuple[int, Container]] = []
         """Containers that appear at the n-th look at the list."""
@@ -88,11 +88,11 @@ class Fleet(Docker):
         self.marked.pop(reference, None)
 
     def create_volume(self, name: str, labels: Mapping[str, str]) -> str:
-        self.known_volumes.add(name)
+        self.known_volumes.setdefault(name, labels)
         return f"/volumes/{name}"
 
     def remove_volume(self, name: str) -> None:
-        self.known_volumes.discard(name)
+        self.known_volumes.pop(name, None)
 
     def create(self, image: str, *, name: str) -> None:
         self.there[name] = Container(f"id-{name}", name, "created", image, {})
