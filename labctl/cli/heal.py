@@ -31,12 +31,14 @@ def heal(console: Console, name: str | None) -> None:
 
 
 def _data(done: Healed) -> dict[str, Any]:
+    from labctl.ci.stages import as_check
+
     return {
         "name": done.name,
         "changed": done.changed,
         "steps": [asdict(one) for one in done.steps],
         "kubernetes": done.kubernetes,
-        "proof": [asdict(one) for one in done.proof.proofs] if done.proof else None,
+        "proof": [asdict(as_check(one)) for one in done.proof.proofs] if done.proof else None,
         "seconds": done.seconds,
     }
 

@@ -18,6 +18,7 @@ import pytest
 from labctl.ci import stages
 from labctl.cli import reference
 from labctl.cli.main import cli
+from labctl.cluster import heal as healing
 from labctl.cluster import running, status, teardown
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import Node, RunningCluster
@@ -50,7 +51,7 @@ RUN = RunResult(
 CHECK = {"id", "title", "status", "expected", "actual", "hint", "seconds"}
 NODES = {"name", "role", "state", "address"}
 LAB = {"number", "slug", "title", "term", "path", "problem"}
-LABS_RUN = {"cluster", "nonce", "kubernetes", "labs", "seconds", "exit_code"}
+LABS_RUN = {"cluster", "nonce", "kubernetes", "labs", "seconds", "exit_code", "on_record"}
 NODE_IMAGE = {"reference", "identity", "origin", "kubernetes"}
 FINDING = {"id", "title", "status", "seen", "cure", "error"}
 CHANGE = {"title", "why", "root"}
@@ -81,6 +82,11 @@ SHAPES: dict[str, Keys] = {
         },
         "nodes[]": NODES,
         "readiness[]": {"title", "holds", "seen"},
+    },
+    "heal c": {
+        "": {"name", "changed", "steps", "kubernetes", "proof", "seconds"},
+        "steps[]": {"title", "outcome", "seconds"},
+        "proof[]": CHECK,
     },
     "ls": {"": {"clusters"}, "clusters[]": {"name", "state", "nodes", "running", "cni", "load_balancer"}},
     "config render single": {"": {"kind", "apiVersion", "name", "networking", "nodes"}},
@@ -124,9 +130,12 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = status.Status(
         "c", "ready", spec=ClusterSpec(), nodes=(NODE,), rungs=(status.RungSeen("r", True, "s"),)
     )
+    step = healing.HealStep("a", "b", 1.0)
+    healed = healing.Healed("c", True, (step,), "v1.37.2", PROOF, 2.0)
     found = Finding("memory", "memory", "ok", "16 GiB")
     answers: list[tuple[Any, str, Callable[..., Any]]] = [
         (bringup, "up", lambda *_, **__: up),
+        (healing, "heal", lambda *_, **__: healed),
         (status, "status", lambda *_, **__: seen),
         (status, "every", lambda *_, **__: (status.Listed("c", "ready", 1, 1),)),
         (status, "names", lambda *_, **__: ("c",)),

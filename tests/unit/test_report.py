@@ -153,6 +153,7 @@ def test_the_json_keys_are_pinned() -> None:
             "labs": [{**a_lab, "checks": checks, "reason": None, "seconds": None, "leftovers": []}],
             "seconds": None,
             "exit_code": None,
+            "on_record": None,
         },
         "bundle": None,
         "kept": None,
