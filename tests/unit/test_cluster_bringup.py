@@ -14,8 +14,9 @@ from labctl import files, paths
 from labctl.cluster import bundle, journal, lock, mark, readiness, teardown
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
-from labctl.cluster.up import bringup, nodes
-from labctl.cluster.up.bringup import STEPS, Options
+from labctl.cluster.up import bringup, context, network, nodes
+from labctl.cluster.up.bringup import STEPS
+from labctl.cluster.up.context import Options
 from labctl.errors import (
     CleanupIncomplete,
     CommandFailed,
@@ -85,10 +86,10 @@ def kind(docker: Fleet) -> FakeKind:
 def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps that need a real cluster do nothing; the doctor is content; late containers come soon."""
     monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
-    monkeypatch.setattr(bringup.BringUp, "_install", lambda _: None)
+    monkeypatch.setattr(network, "install_addon", lambda *_: None)
     monkeypatch.setattr(nodes, "read_back", lambda *_: None)
     monkeypatch.setattr(readiness, "climb", lambda *_, **__: None)
-    monkeypatch.setattr(bringup, "connect", lambda *_: NoKube())
+    monkeypatch.setattr(context, "connect", lambda *_: NoKube())
     monkeypatch.setattr(teardown, "LATE_SECONDS", 0.3)
     monkeypatch.setattr(teardown, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(teardown, "REMOVE_SECONDS", 0.1)

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labctl.errors import Conflict
+from labctl.network import addons, flannel, metallb
 from labctl.network import pool as pools
-from labctl.network import registry
-from labctl.network.base import NodeFacts
-from labctl.network.flannel import Flannel
-from labctl.network.metallb import MetalLB
+from labctl.network.addon import LOAD_BALANCER, NETWORK, Addon, Facts
+from labctl.network.flannel import FLANNEL
 
-FLANNEL = """
+UPSTREAM_FLANNEL = """
 kind: ConfigMap
 apiVersion: v1
 metadata: {name: kube-flannel-cfg}
@@ -34,7 +33,7 @@ spec:
       containers: [{name: kube-flannel, volumeMounts: []}]
 """
 
-METALLB = """
+UPSTREAM_METALLB = """
 kind: ValidatingWebhookConfiguration
 ---
 kind: Deployment
@@ -52,7 +51,7 @@ def documents(text: str) -> dict[str, Any]:
 
 def test_flannel_writes_its_configuration_only_after_the_subnet_is_known() -> None:
     out = documents(
-        Flannel().manifest(FLANNEL, NodeFacts("10.9.0.0/16", "c-control-plane", frozenset({"flannel"})))
+        flannel.objects(UPSTREAM_FLANNEL, Facts("10.9.0.0/16", "c-control-plane", frozenset({"flannel"})))
     )
     spec = out["DaemonSet"]["spec"]["template"]["spec"]
     assert spec["initContainers"] == []
@@ -65,28 +64,28 @@ def test_flannel_writes_its_configuration_only_after_the_subnet_is_known() -> No
 
 
 def test_flannel_keeps_its_installer_where_the_nodes_lack_the_program() -> None:
-    facts = NodeFacts("10.9.0.0/16")
-    out = documents(Flannel().manifest(FLANNEL, facts))
+    facts = Facts("10.9.0.0/16")
+    out = documents(flannel.objects(UPSTREAM_FLANNEL, facts))
     names = [one["name"] for one in out["DaemonSet"]["spec"]["template"]["spec"]["initContainers"]]
     assert names == ["install-cni-plugin"]
-    assert "flannel-cni-plugin" in Flannel().images(facts)
-    assert "bridge" in Flannel().programs
+    assert "flannel-cni-plugin" in FLANNEL.images(facts)
+    assert "bridge" in FLANNEL.programs
 
 
 def test_metallb_has_no_webhook_and_its_speakers_share_a_key() -> None:
-    out = documents(MetalLB().manifest(METALLB, NodeFacts("10.9.0.0/16", "c-control-plane")))
+    out = documents(metallb.objects(UPSTREAM_METALLB, Facts("10.9.0.0/16", "c-control-plane")))
     assert "ValidatingWebhookConfiguration" not in out
     assert "--webhook-mode=disabled" in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert out["Secret"]["metadata"] == {"name": "memberlist", "namespace": "metallb-system"}
     speaker = out["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]
     assert {"name": "KUBERNETES_SERVICE_HOST", "value": "c-control-plane"} in speaker["env"]
     assert "env" not in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-    other = documents(MetalLB().manifest(METALLB, NodeFacts("10.9.0.0/16", "c-control-plane")))
+    other = documents(metallb.objects(UPSTREAM_METALLB, Facts("10.9.0.0/16", "c-control-plane")))
     assert out["Secret"]["stringData"] != other["Secret"]["stringData"]
 
 
 def test_metallb_gets_its_pool() -> None:
-    out = documents(MetalLB().pool(pools.pool("172.18.0.0/16", 0)))
+    out = documents(metallb.pool("", Facts("", pool=pools.pool("172.18.0.0/16", 0))))
     assert out["IPAddressPool"]["spec"]["addresses"] == ["172.18.254.224-172.18.254.255"]
     assert out["L2Advertisement"]["spec"]["ipAddressPools"] == [out["IPAddressPool"]["metadata"]["name"]]
 
@@ -122,8 +121,15 @@ def test_the_pool_knows_its_addresses() -> None:
     assert pools.first_ipv4(("fc00::/64", "172.18.0.0/16")) == "172.18.0.0/16"
 
 
-@pytest.mark.parametrize("table", [registry.PLUGINS, registry.LOAD_BALANCERS])
-def test_every_entry_is_known_by_its_own_name_and_none_exists(table: dict[str, Any]) -> None:
+@pytest.mark.parametrize("table", [addons.CNIS, addons.LOAD_BALANCERS])
+def test_every_entry_is_known_by_its_own_name_and_none_provides_nothing(table: dict[str, Addon]) -> None:
     assert all(name == one.name for name, one in table.items())
-    assert table["none"].upstream == ""
-    assert all(bool(one.upstream) == bool(one.ready_when) for one in table.values())
+    assert table["none"].provides == frozenset()
+    for one in table.values():
+        assert bool(one.provides) == bool(one.ready_when), "what provides something can be waited for"
+
+
+def test_an_addon_that_only_a_newer_labctl_knows_provides_what_it_was_chosen_for() -> None:
+    assert NETWORK in addons.cni("tomorrow").provides
+    assert LOAD_BALANCER in addons.load_balancer("tomorrow").provides
+    assert NETWORK not in addons.cni("none").provides
