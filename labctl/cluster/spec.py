@@ -146,9 +146,9 @@ def complaints(spec: ClusterSpec) -> tuple[str, ...]:
         (NAME.fullmatch(spec.name), f"name {spec.name!r}: {NAME_RULE}"),
         (spec.control_planes in CONTROL_PLANES, f"{spec.control_planes} control planes: 1 or 3"),
         (0 <= spec.workers <= WORKERS_MOST, f"{spec.workers} workers: 0 to {WORKERS_MOST}"),
-        (spec.cni in CNIS, f"CNI {spec.cni!r}: {' or '.join(CNIS)}"),
+        (spec.cni in addons.CNIS, f"CNI {spec.cni!r}: {' or '.join(CNIS)}"),
         (
-            spec.load_balancer in LOAD_BALANCERS,
+            spec.load_balancer in addons.LOAD_BALANCERS,
             f"load balancer {spec.load_balancer!r}: {' or '.join(LOAD_BALANCERS)}",
         ),
         (

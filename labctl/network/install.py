@@ -21,6 +21,7 @@ from labctl.waiting import NotYet, until
 
 CONDITION_SECONDS = 60
 APPLY_SECONDS = 60.0
+APPLY_EVERY_SECONDS = 1.0
 
 PASSING = re.compile(
     r"connection refused|handshake timeout|i/o timeout|etcdserver|unexpected EOF|connection reset"
@@ -63,7 +64,7 @@ def _apply(kubectl: NodeKubectl, text: str) -> None:
                 raise NotYet(failed.why) from failed
             raise
 
-    until(attempt, what="applying a manifest", within=APPLY_SECONDS, every=1.0)
+    until(attempt, what="applying a manifest", within=APPLY_SECONDS, every=APPLY_EVERY_SECONDS)
 
 
 def _await(kubectl: NodeKubectl, condition: Condition) -> None:

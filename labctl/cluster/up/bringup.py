@@ -28,7 +28,7 @@ from labctl.cluster.up.background import Background
 from labctl.cluster.up.context import Context, Options
 from labctl.cluster.up.plan import Plan
 from labctl.cluster.up.step import Step
-from labctl.errors import Interrupted, NodeDown
+from labctl.errors import Interrupted, NodeDown, WriteFailed
 from labctl.progress import Progress, Quiet
 from labctl.progress import Step as Shown
 from labctl.recorder import Recorder
@@ -211,6 +211,10 @@ class BringUp:
                 failure = self.beside[step.name].failure if step.name in self.beside else None
                 if failure and not isinstance(failure, Interrupted):
                     self.now, self.journal = step, self.journal.at(step.name)
+                    with contextlib.suppress(
+                        WriteFailed
+                    ):  # the journal is a help, and the failure is the news
+                        journal.write(self.journal)
                     return failure
         return raised
 

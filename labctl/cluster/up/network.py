@@ -23,6 +23,8 @@ from labctl.waiting import NotYet, until
 T = TypeVar("T")
 
 ASK_SECONDS = 10.0
+LOOK_SECONDS = 0.5
+"""Between two looks: each starts two programs beside a kubeadm that needs the cores."""
 
 
 def await_api(run: Context) -> None:
@@ -34,11 +36,13 @@ def await_api(run: Context) -> None:
         lambda: _while_wanted(run, lambda: _first_plane(run)),
         what="the control plane's container is there",
         within=run.deadline.left(),
+        every=LOOK_SECONDS,
     )
     until(
         lambda: _while_wanted(run, lambda: kubectl.run(["get", "--raw=/readyz"], timeout=ASK_SECONDS)),
         what="the API server answers in its node",
         within=run.deadline.left(),
+        every=LOOK_SECONDS,
     )
 
 
