@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -83,6 +83,24 @@ def last_report(node: Any) -> datetime | None:
             reported: datetime | None = getattr(one, "last_heartbeat_time", None)
             return reported
     return None
+
+
+def before(reported: datetime | None, started: datetime | None) -> bool:
+    """Whether what is said of ``reported`` is from before ``started``; Kubernetes' times are whole seconds."""
+    return bool(reported and started and reported < started.replace(microsecond=0))
+
+
+def from_before(listed: Sequence[Any], started: Mapping[str, datetime]) -> list[str]:
+    """The pods that run, it is said, since before their node was started: their status is a former life's."""
+    return [
+        str(pod.metadata.name)
+        for pod in listed
+        if any(
+            one.state and one.state.running
+            and before(one.state.running.started_at, started.get(str(pod.spec.node_name)))
+            for one in pod.status.container_statuses or ()
+        )
+    ]  # fmt: skip
 
 
 def crashing(listed: Sequence[Any]) -> Iterator[tuple[str, str, str]]:

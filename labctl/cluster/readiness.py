@@ -55,8 +55,9 @@ Started = Mapping[str, datetime]
 def ladder(spec: ClusterSpec, kube: Kube, started: Started | None = None) -> tuple[Rung, ...]:
     """The rungs for a cluster of this spec, in the order in which they come true.
 
-    What a node reported before its container was ``started`` counts for nothing.
+    What a node or its pods reported before its container was ``started`` counts for nothing.
     """
+    started = started or {}
     cni, balancer = spec.addons
     proxy = spec.service_proxy
     network = spec.provides(NETWORK)
@@ -64,11 +65,11 @@ def ladder(spec: ClusterSpec, kube: Kube, started: Started | None = None) -> tup
     rungs = (
         Rung("api", "API server", lambda: _api(kube)),
         # Before the network: a plugin may itself reach the API server through its Service.
-        _addon("proxy", proxy.name, proxy, kube) if proxy and proxy not in spec.addons else None,
-        _addon("cni", f"CNI {cni.name}", cni, kube),
-        _all_nodes(names, kube, started or {}, ready=network),
-        _addon("dns", COREDNS.name, COREDNS, kube) if network else None,  # its pods need a network
-        _addon("lb", f"load balancer {balancer.name}", balancer, kube),
+        _addon("proxy", proxy.name, proxy, kube, started) if proxy and proxy not in spec.addons else None,
+        _addon("cni", f"CNI {cni.name}", cni, kube, started),
+        _all_nodes(names, kube, started, ready=network),
+        _addon("dns", COREDNS.name, COREDNS, kube, started) if network else None,  # its pods need a network
+        _addon("lb", f"load balancer {balancer.name}", balancer, kube, started),
     )
     return tuple(rung for rung in rungs if rung)
 
@@ -84,11 +85,11 @@ def _all_nodes(names: Sequence[str], kube: Kube, started: Started, *, ready: boo
     return Rung("nodes", title, lambda: _nodes(kube, names, started, ready=ready))
 
 
-def _addon(name: str, title: str, addon: Addon, kube: Kube) -> Rung | None:
+def _addon(name: str, title: str, addon: Addon, kube: Kube, started: Started) -> Rung | None:
     """The rung of an addon, whoever installs it; None where nothing tells that it is ready."""
     if not addon.ready_when:
         return None
-    return Rung(name, title, lambda: ", ".join(workload(kube, one) for one in addon.ready_when))
+    return Rung(name, title, lambda: ", ".join(workload(kube, one, started) for one in addon.ready_when))
 
 
 def climb(
@@ -198,15 +199,16 @@ def _complaint(node: Any, started: Started) -> str:
     The API server keeps what a node said before its container was stopped, and nobody takes it back for
     the first 40 s: until the kubelet has reported again the node is not Ready, whatever stands there.
     """
-    since = started.get(str(node.metadata.name))
-    reported = explain.last_report(node)
-    if since and reported and reported < since.replace(microsecond=0):  # Kubernetes' times are whole seconds
+    if explain.before(explain.last_report(node), started.get(str(node.metadata.name))):
         return "started anew, has not reported since"
     return explain.node(node)
 
 
-def workload(kube: Kube, wanted: Workload) -> str:
-    """ "3/3 ready" of a DaemonSet or Deployment whose newest version is out; else raises what is missing."""
+def workload(kube: Kube, wanted: Workload, started: Started | None = None) -> str:
+    """ "3/3 ready" of a DaemonSet or Deployment whose newest version is out; else raises what is missing.
+
+    A pod counts when it runs since its node was ``started``.
+    """
     found: Any
     try:
         with kube.translated(f"read {wanted}"):
@@ -225,9 +227,12 @@ def workload(kube: Kube, wanted: Workload) -> str:
             raise Lasting(f"{wanted} does not exist", "gone", GONE_PATIENCE_SECONDS) from refused
         raise
     observed = (status.observed_generation or 0) >= (found.metadata.generation or 0)
+    labels = found.spec.selector.match_labels or {}
     if observed and total and ready >= total and updated >= total:
+        if started and (old := explain.from_before(_pods(kube, wanted, labels), started)):
+            raise NotYet(f"not started again since its node was: {explain.summary(old)}")
         return f"{ready}/{total} ready"
-    seen = _why(kube, wanted, found.spec.selector.match_labels or {})
+    seen = _why(kube, wanted, labels)
     text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
     if seen.lasting:
         slow = seen.lasting in explain.SLOW.values()
@@ -236,11 +241,7 @@ def workload(kube: Kube, wanted: Workload) -> str:
 
 
 def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> explain.Seen:
-    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
-    with kube.translated(f"list the pods of {wanted}"):
-        listed: list[Any] = kube.core.list_namespaced_pod(
-            namespace=wanted.namespace, label_selector=selector
-        ).items
+    listed = _pods(kube, wanted, labels)
     seen = explain.pods(listed)
     if seen.lasting in explain.SLOW.values() and (said := _last_words(kube, listed)):
         return replace(seen, text=f"{seen.text}; it said: {said}")
@@ -256,3 +257,12 @@ def _last_words(kube: Kube, listed: Sequence[Any]) -> str:
             )
             return explain.telling(str(log))
     return ""
+
+
+def _pods(kube: Kube, wanted: Workload, labels: dict[str, str]) -> list[Any]:
+    selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    with kube.translated(f"list the pods of {wanted}"):
+        listed: list[Any] = kube.core.list_namespaced_pod(
+            namespace=wanted.namespace, label_selector=selector
+        ).items
+    return listed

@@ -275,6 +275,24 @@ def test_what_a_node_said_before_it_was_started_counts_for_nothing(api: Any) -> 
         readiness._nodes(api, ["c-worker"], started, ready=True)
 
 
+def test_a_pod_counts_when_it_runs_since_its_node_was_started(api: Any) -> None:
+    """Right after a stop and a start the API server still says of every pod that it is ready."""
+    started = {"c-worker": datetime(2026, 1, 1, 12, 0, 5, 700_000, UTC)}
+    api.ready = 3
+    one = pod("a", ready=True)
+    one.spec = NS(node_name="c-worker")
+    container = one.status.container_statuses[0]
+    api.pods = [one]
+    container.state = NS(
+        waiting=None, terminated=None, running=NS(started_at=datetime(2026, 1, 1, 11, tzinfo=UTC))
+    )
+    with pytest.raises(NotYet, match="not started again since its node was: a"):
+        readiness.workload(api, DAEMONS, started)
+    assert readiness.workload(api, DAEMONS) == "3/3 ready", "where nobody knows when the nodes were started"
+    container.state.running.started_at = datetime(2026, 1, 1, 12, 0, 7, tzinfo=UTC)
+    assert readiness.workload(api, DAEMONS, started) == "3/3 ready"
+
+
 def test_a_program_that_keeps_failing_is_quoted(api: Any) -> None:
     """`kubeProxyMode: ipvs` on a machine without it: the reason stands in kube-proxy's own log."""
     crashed = pod("kube-proxy-x", waiting="CrashLoopBackOff", last=NS(terminated=NS(exit_code=1)))
