@@ -15,14 +15,14 @@ from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
 from labctl.cluster.up import bringup, needs
-from labctl.cluster.up.bringup import Options
+from labctl.cluster.up.context import Options
 from labctl.errors import LabctlError
 from labctl.host import doctor
 from labctl.kube import connect
 from labctl.lab.engine.loader import LabFile
 from labctl.lab.engine.suite import Suite
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
-from labctl.network import registry
+from labctl.network.addon import NETWORK
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 
@@ -86,7 +86,7 @@ class RealStages:
 
     def proof(self, progress: Progress) -> tuple[CheckResult, ...]:
         """The proof of the network, as checks: the one of the bring-up, or a new one where it had nothing to do."""
-        if self._proof is None and registry.PLUGINS[self.spec.cni].upstream:
+        if self._proof is None and self.spec.provides(NETWORK):
             cluster = self._running()
             kube = connect(cluster.kubeconfig, cluster.context)
             with contextlib.closing(kube), formerproofs.swept(cluster.name, kube, progress):

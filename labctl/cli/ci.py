@@ -86,7 +86,7 @@ def ci(
     from labctl.ci.run import Run
     from labctl.ci.stages import RealStages
     from labctl.cluster import bundle
-    from labctl.cluster.up.bringup import Options
+    from labctl.cluster.up.context import Options
     from labctl.report import data, text
     from labctl.report.files import Files
 

@@ -72,8 +72,8 @@ def up(
     CONFIG is a cluster file (with a slash or the ending .yaml) or the name of one that ships with labctl:
     three-nodes (the default), single, two-nodes, no-cni, no-load-balancer, host-port. Options win over the file.
     """
-    from labctl.cluster.up.bringup import Options
     from labctl.cluster.up.bringup import up as bring_up
+    from labctl.cluster.up.context import Options
 
     spec = read_spec(config, allow_raw=allow_raw_kind, **flags)
     options = Options(
@@ -265,11 +265,10 @@ def _up_text(done: Up) -> str:
     cluster = done.cluster
     if done.plan.action == "nothing":
         return f"cluster {cluster.name}: nothing to do, {done.plan.reason}"
-    total = sum(done.seconds.values())
     proven = "proven" if done.proof else "not proven"
     return (
         f"cluster {cluster.name}: Kubernetes {done.kubernetes}, {len(cluster.control_planes)} control plane(s) and "
-        f"{len(cluster.workers)} worker(s), network {proven}, {total:.0f} s\n"
+        f"{len(cluster.workers)} worker(s), network {proven}, {done.total:.0f} s\n"
         f"  labctl kubectl --name {cluster.name} -- get nodes\n  labctl shell {cluster.name}\n  labctl lab list"
     )
 

@@ -7,9 +7,11 @@ pass by themselves. It asks the API server nothing; it is given what was read.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 LASTING = {
@@ -26,6 +28,8 @@ SLOW = {"CrashLoopBackOff": "crash"}
 """Reasons that may pass: a program can fail until what it needs is there."""
 
 _WORDS = 160
+_ERROR = re.compile(r"^[EF]\d{4} |error|fatal|panic", re.IGNORECASE)
+"""klog's letter for errors, or the word."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,48 @@ def node(thing: Any) -> str:
         if one.type == "Ready":
             return "" if one.status == "True" else _short(one.message or one.reason or "not ready")
     return "has not reported yet"
+
+
+def last_report(node: Any) -> datetime | None:
+    """When the kubelet last reported on its node; None where that is not said."""
+    for one in (node.status.conditions if node.status else None) or ():
+        if one.type == "Ready":
+            reported: datetime | None = getattr(one, "last_heartbeat_time", None)
+            return reported
+    return None
+
+
+def before(reported: datetime | None, started: datetime | None) -> bool:
+    """Whether what is said of ``reported`` is from before ``started``; Kubernetes' times are whole seconds."""
+    return bool(reported and started and reported < started.replace(microsecond=0))
+
+
+def from_before(listed: Sequence[Any], started: Mapping[str, datetime]) -> list[str]:
+    """The pods that run, it is said, since before their node was started: their status is a former life's."""
+    return [
+        str(pod.metadata.name)
+        for pod in listed
+        if any(
+            one.state and one.state.running
+            and before(one.state.running.started_at, started.get(str(pod.spec.node_name)))
+            for one in pod.status.container_statuses or ()
+        )
+    ]  # fmt: skip
+
+
+def crashing(listed: Sequence[Any]) -> Iterator[tuple[str, str, str]]:
+    """Namespace, pod and container of each program that keeps failing."""
+    for pod in listed:
+        for one in [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]:
+            if one.state and one.state.waiting and one.state.waiting.reason in SLOW:
+                yield str(pod.metadata.namespace), str(pod.metadata.name), str(one.name)
+
+
+def telling(log: str) -> str:
+    """The last line of a log that speaks of an error, else its last line."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if _ERROR.search(line)]
+    return _short((errors or lines or [""])[-1])
 
 
 def summary(names: Iterable[str]) -> str:

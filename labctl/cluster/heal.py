@@ -23,6 +23,7 @@ from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import InfrastructureError, StateUnusable
 from labctl.kube import Kube, connect
+from labctl.network.addon import NETWORK
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.waiting import Deadline, until
@@ -184,7 +185,7 @@ def _get_ready(spec: ClusterSpec, site: Site, woken: Sequence[str], record: _Rec
 
 
 def _prove(spec: ClusterSpec, cluster: RunningCluster, kube: Kube, record: _Record) -> ProofResult | None:
-    if spec.cni == "none":
+    if not spec.provides(NETWORK):
         record.progress.say("no CNI plugin, so the network is not proven")
         return None
     with record.timed("The network is proven") as outcome:

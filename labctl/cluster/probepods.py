@@ -85,7 +85,7 @@ def set_up(stage: Stage, progress: Progress) -> Iterator[None]:
                 core.create_namespace(body=_namespace(stage.namespace))
             # Before the pods, so that rules and an address are on their way while the pods start.
             stage.service = str(_serve(stage, "backends").spec.cluster_ip)
-            if stage.cluster.load_balancer not in {"", "none"}:
+            if stage.cluster.provides("load balancer"):
                 _serve(stage, "front", kind="LoadBalancer")
             with stage.kube.translated("create the proof's pods"):
                 stage.kube.apps.create_namespaced_daemon_set(namespace=stage.namespace, body=_pods(stage))

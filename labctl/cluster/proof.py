@@ -154,7 +154,7 @@ def _dns(stage: Stage) -> tuple[str, str, str, Callable[[], str]]:
 
 def _load_balancer(stage: Stage) -> tuple[str, str, str, Callable[[], str] | str]:
     title = "a load balancer's address from this machine"
-    balanced = stage.cluster.load_balancer not in {"", "none"}
+    balanced = stage.cluster.provides("load balancer")
     expected = f"an answer from an address of {stage.cluster.pool}" if balanced else "-"
     if not balanced:
         return "load-balancer", title, expected, "the cluster has no load balancer"

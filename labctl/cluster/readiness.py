@@ -8,8 +8,10 @@ kind's own waiting reports success after one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from labctl.cluster import explain
@@ -17,8 +19,8 @@ from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, LabctlError
 from labctl.kube import Kube
-from labctl.network import registry
-from labctl.network.base import Workload
+from labctl.network.addon import NETWORK, Addon, Workload
+from labctl.network.kubeadm import COREDNS
 from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.waiting import POLL_SECONDS, Deadline, Hopeless, NotYet, until
@@ -31,7 +33,8 @@ LOOK_SECONDS = POLL_SECONDS
 GONE_PATIENCE_SECONDS = 10.0
 """The same for a workload that does not exist, after it was applied."""
 
-COREDNS = Workload("Deployment", "kube-system", "coredns")
+LOG_LINES = 40
+"""Of a program that keeps failing: kube-proxy prints its settings after the line that tells."""
 
 NEXT = "`labctl kubectl -- get pods -A` shows all pods"
 
@@ -45,24 +48,48 @@ class Rung:
     look: Callable[[], str]
 
 
-def ladder(spec: ClusterSpec, kube: Kube) -> tuple[Rung, ...]:
-    """The rungs for a cluster of this spec, in the order in which they come true."""
-    plugin, balancer = registry.PLUGINS[spec.cni], registry.LOAD_BALANCERS[spec.load_balancer]
-    api = Rung("api", "API server", lambda: _api(kube))
-    present = Rung("nodes", f"{spec.nodes} node(s) registered", lambda: _nodes(kube, spec, ready=False))
-    if not plugin.upstream:
-        return (api, present)
-    return (
-        api,
-        Rung("cni", f"CNI {plugin.name}", lambda: _workloads(kube, plugin.ready_when)),
-        Rung("nodes", f"{spec.nodes} node(s) Ready", lambda: _nodes(kube, spec, ready=True)),
-        Rung("dns", "CoreDNS", lambda: _workloads(kube, (COREDNS,))),
-        *(
-            [Rung("lb", f"load balancer {balancer.name}", lambda: _workloads(kube, balancer.ready_when))]
-            if balancer.upstream
-            else []
-        ),
+Started = Mapping[str, datetime]
+"""When each node's container was started, by the node's name."""
+
+
+def ladder(spec: ClusterSpec, kube: Kube, started: Started | None = None) -> tuple[Rung, ...]:
+    """The rungs for a cluster of this spec, in the order in which they come true.
+
+    What a node or its pods reported before its container was ``started`` counts for nothing.
+    """
+    started = started or {}
+    cni, balancer = spec.addons
+    proxy = spec.service_proxy
+    network = spec.provides(NETWORK)
+    names = spec.node_names()
+    rungs = (
+        Rung("api", "API server", lambda: _api(kube)),
+        # Before the network: a plugin may itself reach the API server through its Service.
+        _addon("proxy", proxy.name, proxy, kube, started) if proxy and proxy not in spec.addons else None,
+        _addon("cni", f"CNI {cni.name}", cni, kube, started),
+        _all_nodes(names, kube, started, ready=network),
+        _addon("dns", COREDNS.name, COREDNS, kube, started) if network else None,  # its pods need a network
+        _addon("lb", f"load balancer {balancer.name}", balancer, kube, started),
     )
+    return tuple(rung for rung in rungs if rung)
+
+
+def unknown(cluster: RunningCluster, kube: Kube) -> tuple[Rung, ...]:
+    """The rungs for a cluster of which nobody here knows what is installed: what its nodes say of themselves."""
+    names = tuple(one.name for one in cluster.nodes)
+    return Rung("api", "API server", lambda: _api(kube)), _all_nodes(names, kube, cluster.started, ready=True)
+
+
+def _all_nodes(names: Sequence[str], kube: Kube, started: Started, *, ready: bool) -> Rung:
+    title = f"{len(names)} node(s) {'Ready' if ready else 'registered'}"
+    return Rung("nodes", title, lambda: _nodes(kube, names, started, ready=ready))
+
+
+def _addon(name: str, title: str, addon: Addon, kube: Kube, started: Started) -> Rung | None:
+    """The rung of an addon, whoever installs it; None where nothing tells that it is ready."""
+    if not addon.ready_when:
+        return None
+    return Rung(name, title, lambda: ", ".join(workload(kube, one, started) for one in addon.ready_when))
 
 
 def climb(
@@ -151,27 +178,37 @@ def _api(kube: Kube) -> str:
     return kube.version()
 
 
-def _nodes(kube: Kube, spec: ClusterSpec, *, ready: bool) -> str:
+def _nodes(kube: Kube, names: Sequence[str], started: Started, *, ready: bool) -> str:
     with kube.translated("list the nodes"):
         listed: list[Any] = kube.core.list_node().items
-    complaints = {str(one.metadata.name): explain.node(one) for one in listed} if ready else {}
+    complaints = {str(one.metadata.name): _complaint(one, started) for one in listed} if ready else {}
     bad = {name: text for name, text in sorted(complaints.items()) if text}
     there = len(listed) - len(bad)
     word = "Ready" if ready else "registered"
-    if there < spec.nodes:
-        missing = sorted(set(spec.node_names()) - {str(one.metadata.name) for one in listed})
+    if there < len(names):
+        missing = sorted(set(names) - {str(one.metadata.name) for one in listed})
         why = [f"{name}: {text}" for name, text in list(bad.items())[:2]]
         why += [f"not registered: {explain.summary(missing)}"] if missing else []
-        raise NotYet(f"{there}/{spec.nodes} {word}: {'; '.join(why)}")
-    return f"{there}/{spec.nodes} {word}"
+        raise NotYet(f"{there}/{len(names)} {word}: {'; '.join(why)}")
+    return f"{there}/{len(names)} {word}"
 
 
-def _workloads(kube: Kube, workloads: Sequence[Workload]) -> str:
-    return ", ".join(workload(kube, one) for one in workloads)
+def _complaint(node: Any, started: Started) -> str:
+    """Why a node is not Ready now.
+
+    The API server keeps what a node said before its container was stopped, and nobody takes it back for
+    the first 40 s: until the kubelet has reported again the node is not Ready, whatever stands there.
+    """
+    if explain.before(explain.last_report(node), started.get(str(node.metadata.name))):
+        return "started anew, has not reported since"
+    return explain.node(node)
 
 
-def workload(kube: Kube, wanted: Workload) -> str:
-    """ "3/3 ready" of a DaemonSet or Deployment whose newest version is out; else raises what is missing."""
+def workload(kube: Kube, wanted: Workload, started: Started | None = None) -> str:
+    """ "3/3 ready" of a DaemonSet or Deployment whose newest version is out; else raises what is missing.
+
+    A pod counts when it runs since its node was ``started``.
+    """
     found: Any
     try:
         with kube.translated(f"read {wanted}"):
@@ -190,9 +227,12 @@ def workload(kube: Kube, wanted: Workload) -> str:
             raise Lasting(f"{wanted} does not exist", "gone", GONE_PATIENCE_SECONDS) from refused
         raise
     observed = (status.observed_generation or 0) >= (found.metadata.generation or 0)
+    labels = found.spec.selector.match_labels or {}
     if observed and total and ready >= total and updated >= total:
+        if started and (old := explain.from_before(_pods(kube, wanted, labels), started)):
+            raise NotYet(f"not started again since its node was: {explain.summary(old)}")
         return f"{ready}/{total} ready"
-    seen = _why(kube, wanted, found.spec.selector.match_labels or {})
+    seen = _why(kube, wanted, labels)
     text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
     if seen.lasting:
         slow = seen.lasting in explain.SLOW.values()
@@ -201,9 +241,28 @@ def workload(kube: Kube, wanted: Workload) -> str:
 
 
 def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> explain.Seen:
+    listed = _pods(kube, wanted, labels)
+    seen = explain.pods(listed)
+    if seen.lasting in explain.SLOW.values() and (said := _last_words(kube, listed)):
+        return replace(seen, text=f"{seen.text}; it said: {said}")
+    return seen
+
+
+def _last_words(kube: Kube, listed: Sequence[Any]) -> str:
+    """What the first program that keeps failing said before it ended last; '' where nothing can be had."""
+    for namespace, pod, container in explain.crashing(listed):
+        with suppress(LabctlError), kube.translated("read a log"):
+            log = kube.core.read_namespaced_pod_log(
+                name=pod, namespace=namespace, container=container, previous=True, tail_lines=LOG_LINES
+            )
+            return explain.telling(str(log))
+    return ""
+
+
+def _pods(kube: Kube, wanted: Workload, labels: dict[str, str]) -> list[Any]:
     selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
     with kube.translated(f"list the pods of {wanted}"):
         listed: list[Any] = kube.core.list_namespaced_pod(
             namespace=wanted.namespace, label_selector=selector
         ).items
-    return explain.pods(listed)
+    return listed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,9 @@ from labctl.cluster import kubeconfig, mark
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE, Mark
 from labctl.cluster.spec import NAME
 from labctl.errors import ClusterNotFound, LabctlError, NodeDown, StateUnusable, UsageError
+from labctl.network import addons
 from labctl.network import pool as pools
+from labctl.network.addon import LOAD_BALANCER, Provision
 from labctl.tools.docker import Docker
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ class Node:
     """A node. ``container`` is None where the cluster was found by a kubeconfig only.
 
     ``address`` is its IPv4 address on the docker network; '' while it does not run.
-    ``state`` is docker's word for the container: running, exited, paused, ...
+    ``state`` is docker's word for the container: running, exited, paused, ...; ``started`` is when docker started
+    it last, None where that is not known.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Node:
     container: str | None
     address: str
     state: str = RUNNING
+    started: datetime | None = None
 
     @property
     def runs(self) -> bool:
@@ -57,6 +62,8 @@ class Node:
 class RunningCluster:
     """A cluster that exists. ``pool`` is the load balancer's "first-last" or ''.
 
+    ``cni`` and ``load_balancer`` are names in labctl.network.addons, "none" where it has none, and None where
+    that is not known: on a cluster that labctl did not make there may be any.
     ``kubeconfig`` is private to labctl and may be missing on disk while the control plane is down.
     ``owner`` is '' for a cluster that labctl did not make.
     """
@@ -64,8 +71,8 @@ class RunningCluster:
     name: str
     kubeconfig: Path
     nodes: tuple[Node, ...]
-    cni: str = ""
-    load_balancer: str = ""
+    cni: str | None = None
+    load_balancer: str | None = None
     pool: str = ""
     owner: str = ""
     context: str | None = None
@@ -86,9 +93,20 @@ class RunningCluster:
         return tuple(node for node in self.nodes if not node.runs)
 
     @property
+    def started(self) -> dict[str, datetime]:
+        """When the nodes were started last, by name, as far as docker says it."""
+        return {node.name: node.started for node in self.nodes if node.started}
+
+    @property
     def containers(self) -> tuple[str, ...]:
         """The nodes' containers; empty where there is no access to the nodes."""
         return tuple(node.container for node in self.nodes if node.container)
+
+    def provides(self, what: Provision) -> bool | None:
+        """Whether the cluster has that through an addon of labctl's; None where nobody knows."""
+        there = addons.LOAD_BALANCERS if what == LOAD_BALANCER else addons.CNIS
+        found = there.get(self.load_balancer or "" if what == LOAD_BALANCER else self.cni or "")
+        return None if found is None else what in found.provides
 
     def node(self, name: str) -> Node:
         """The node of that name. Raises `NodeDown` when the cluster has none."""
@@ -157,14 +175,13 @@ def describe(
     own = next(filter(None, (mark.of(one["Config"].get("Labels") or {}) for one in described)), None)
     known = own or (marked if not nodes else None)
     spec = known.spec if known else None
-    load_balancer = spec.load_balancer if spec else ""
     return RunningCluster(
         name=name,
         kubeconfig=_fresh_kubeconfig(name, described, docker),
         nodes=nodes,
-        cni=spec.cni if spec else "",
-        load_balancer=load_balancer,
-        pool=_pool(described, known) if known and load_balancer not in {"", "none"} else "",
+        cni=spec.cni if spec else None,
+        load_balancer=spec.load_balancer if spec else None,
+        pool=_pool(described, known) if known and spec and spec.provides(LOAD_BALANCER) else "",
         owner=known.owner if known else "",
     )
 
@@ -242,7 +259,24 @@ def _node(described: Mapping[str, Any]) -> Node | None:
     if role is None:
         return None
     name = str(described["Name"]).lstrip("/")
-    return Node(name, role, name, _address(described), state=str(described["State"]["Status"]))
+    state = described["State"]
+    return Node(
+        name,
+        role,
+        name,
+        _address(described),
+        str(state["Status"]),
+        _moment(str(state.get("StartedAt") or "")),
+    )
+
+
+def _moment(text: str) -> datetime | None:
+    """Docker's time, such as 2026-11-28T11:02:45.123456789Z; its year 1 stands for never."""
+    try:
+        moment = datetime.fromisoformat(text[:19]).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment if moment.year > 1 else None
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -13,14 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labctl import paths
-from labctl.network import registry
+from labctl.network import addons
+from labctl.network.addon import NETWORK, SERVICE_PROXY, Addon, Provision
+from labctl.network.kubeadm import KUBE_PROXY, NONE
 
 NAME = paths.CLUSTER_NAME
 
 NAME_RULE = "a lower-case letter, then letters, digits and inner dashes, at most 32 characters"
 
-CNIS = tuple(registry.PLUGINS)
-LOAD_BALANCERS = tuple(registry.LOAD_BALANCERS)
+CNIS = tuple(addons.CNIS)
+LOAD_BALANCERS = tuple(addons.LOAD_BALANCERS)
+PROXY_MODES = ("iptables", "nftables", "ipvs", "none")
+"""kind's ``kubeProxyMode``: how kube-proxy serves Services, or that it is left out."""
 
 CONTROL_PLANES = (1, 3)
 """One, or three for etcd's majority; more teach nothing and two are worse than one."""
@@ -65,6 +69,21 @@ class ClusterSpec:
     def api_server(self) -> str:
         """The host name by which nodes reach the API server: the control plane, or kind's balancer before three."""
         return f"{self.name}-{'control-plane' if self.control_planes == 1 else 'external-load-balancer'}"
+
+    @property
+    def addons(self) -> tuple[Addon, ...]:
+        """What labctl sees to, in the order of installation: its CNI plugin and its load balancer."""
+        return addons.cni(self.cni), addons.load_balancer(self.load_balancer)
+
+    @property
+    def service_proxy(self) -> Addon | None:
+        """What serves Services; None where nobody does."""
+        own = next((one for one in self.addons if SERVICE_PROXY in one.provides), None)
+        return own or (None if self._networking().get("kubeProxyMode") == "none" else KUBE_PROXY)
+
+    def provides(self, what: Provision) -> bool:
+        """Whether one of its addons provides that."""
+        return any(what in one.provides for one in self.addons)
 
     def node_names(self) -> tuple[str, ...]:
         """The names that kind gives to the nodes and their containers, control planes first."""
@@ -127,14 +146,18 @@ def complaints(spec: ClusterSpec) -> tuple[str, ...]:
         (NAME.fullmatch(spec.name), f"name {spec.name!r}: {NAME_RULE}"),
         (spec.control_planes in CONTROL_PLANES, f"{spec.control_planes} control planes: 1 or 3"),
         (0 <= spec.workers <= WORKERS_MOST, f"{spec.workers} workers: 0 to {WORKERS_MOST}"),
-        (spec.cni in CNIS, f"CNI {spec.cni!r}: {' or '.join(CNIS)}"),
+        (spec.cni in addons.CNIS, f"CNI {spec.cni!r}: {' or '.join(CNIS)}"),
         (
-            spec.load_balancer in LOAD_BALANCERS,
+            spec.load_balancer in addons.LOAD_BALANCERS,
             f"load balancer {spec.load_balancer!r}: {' or '.join(LOAD_BALANCERS)}",
         ),
         (
-            spec.cni != "none" or spec.load_balancer == "none",
+            spec.provides(NETWORK) or spec.load_balancer == NONE.name,
             "a load balancer without a CNI plugin: its controller could not start",
+        ),
+        (
+            spec.service_proxy or not spec.provides(NETWORK),
+            f"kubeProxyMode none: nothing would serve Services, for {spec.cni} does not",
         ),
     )
     return tuple(text for holds, text in checks if not holds)

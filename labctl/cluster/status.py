@@ -57,8 +57,8 @@ class Listed:
     state: State
     nodes: int
     running: int
-    cni: str = ""
-    load_balancer: str = ""
+    cni: str | None = None
+    load_balancer: str | None = None
 
 
 def names(docker: Docker | None = None) -> tuple[str, ...]:
@@ -123,9 +123,8 @@ def _looked_at(cluster: RunningCluster, seen: Condition) -> tuple[State, str, st
     if seen.down:
         down = running.node_down(cluster.name, seen.down)
         return "broken", down.why, down.next_step, StateUnusable.exit_code, ()
-    spec = seen.spec or ClusterSpec(cluster.name, cni="none", load_balancer="none")
     try:
-        rungs = tuple(_rungs(cluster, spec))
+        rungs = tuple(_rungs(cluster, seen.spec))
     except LabctlError as silent:
         return "broken", str(silent), silent.next_step, silent.exit_code, ()
     missing = [rung for rung in rungs if not rung.holds]
@@ -138,12 +137,13 @@ def _looked_at(cluster: RunningCluster, seen: Condition) -> tuple[State, str, st
 _NOT_READY = InfrastructureError.exit_code
 
 
-def _rungs(cluster: RunningCluster, spec: ClusterSpec) -> Iterator[RungSeen]:
+def _rungs(cluster: RunningCluster, spec: ClusterSpec | None) -> Iterator[RungSeen]:
     from labctl.kube import connect
 
     kube = connect(cluster.kubeconfig)
     with contextlib.closing(kube):
-        for rung in readiness.ladder(spec, kube):
+        known = readiness.ladder(spec, kube, cluster.started) if spec else readiness.unknown(cluster, kube)
+        for rung in known:
             try:
                 yield RungSeen(rung.title, True, rung.look())
             except (NotYet, Hopeless, LabctlError) as why:
@@ -155,7 +155,7 @@ def _listed(seen: Condition) -> Listed:
     spec = seen.spec
     return Listed(
         seen.name, seen.state, len(seen.nodes), up,
-        spec.cni if spec else "", spec.load_balancer if spec else "",
+        spec.cni if spec else None, spec.load_balancer if spec else None,
     )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""One module per CNI plugin and per load balancer: what to install, what it needs, when it is ready."""
+"""What is installed on a cluster: one module per addon, one table of them, one procedure for all."""

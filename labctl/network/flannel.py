@@ -9,19 +9,10 @@ lacks the `bridge` program that flannel delegates to.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from labctl.network.base import (
-    Document,
-    NetworkPlugin,
-    NodeFacts,
-    Workload,
-    container,
-    edit,
-    pod_spec,
-    reach_api_directly,
-)
+from labctl.network.addon import NETWORK, Addon, Facts, Phase, Workload
+from labctl.network.documents import Document, container, edit, pod_spec, reach_api_directly
+from labctl.network.install import upstream
 
 SUBNET_FILE = "/run/flannel/subnet.env"
 CONFIGURED = "/etc/cni/net.d/10-flannel.conflist"
@@ -39,35 +30,30 @@ exit 1
 """Runs in flannel's container as it starts; two minutes at most, then the kubelet starts it anew."""
 
 
-class Flannel(NetworkPlugin):
-    """The plugin. It enforces nothing: every pod reaches every pod."""
+PROGRAM = "flannel"
+"""flannel's own CNI program; a node image that labctl built carries it."""
 
-    name = "flannel"
-    upstream = "flannel"
-    programs = ("bridge", "host-local", "portmap", "loopback")
-    enforces: frozenset[str] = frozenset()
-    kind_settings: Mapping[str, Any] = {"networking": {"disableDefaultCNI": True}}
-    ready_when = (Workload("DaemonSet", "kube-flannel", "kube-flannel-ds"),)
 
-    def images(self, facts: NodeFacts) -> tuple[str, ...]:
-        """flanneld, and the image that brings flannel's CNI program where the nodes lack it."""
-        return ("flannel",) if "flannel" in facts.programs else ("flannel", "flannel-cni-plugin")
+def images(facts: Facts) -> tuple[str, ...]:
+    """flanneld, and the image that brings flannel's CNI program where the nodes lack it."""
+    return ("flannel",) if PROGRAM in facts.programs else ("flannel", "flannel-cni-plugin")
 
-    def manifest(self, upstream: str, facts: NodeFacts) -> str:
-        """Ordered, with the pods' subnet, and without the installer where the program is there."""
 
-        def change(document: Document) -> Document:
-            if document["kind"] == "ConfigMap":
-                network = json.loads(document["data"]["net-conf.json"])
-                network["Network"] = facts.pod_subnet
-                document["data"]["net-conf.json"] = json.dumps(network)
-            if document["kind"] == "DaemonSet":
-                spec = pod_spec(document)
-                _order(spec, keep_installer="flannel" not in facts.programs)
-                reach_api_directly(container(spec, "kube-flannel"), facts)
-            return document
+def objects(published: str, facts: Facts) -> str:
+    """Ordered, with the pods' subnet, and without the installer where the program is there."""
 
-        return edit(upstream, change)
+    def change(document: Document) -> Document:
+        if document["kind"] == "ConfigMap":
+            network = json.loads(document["data"]["net-conf.json"])
+            network["Network"] = facts.pod_subnet
+            document["data"]["net-conf.json"] = json.dumps(network)
+        if document["kind"] == "DaemonSet":
+            spec = pod_spec(document)
+            _order(spec, keep_installer=PROGRAM not in facts.programs)
+            reach_api_directly(container(spec, "kube-flannel"), facts)
+        return document
+
+    return edit(published, change)
 
 
 def _order(spec: Document, *, keep_installer: bool) -> None:
@@ -76,3 +62,14 @@ def _order(spec: Document, *, keep_installer: bool) -> None:
     agent = container(spec, "kube-flannel")
     agent["volumeMounts"].append({"name": "cni", "mountPath": "/etc/cni/net.d"})
     agent["lifecycle"] = {"postStart": {"exec": {"command": ["sh", "-c", WRITE_CONFIGURATION]}}}
+
+
+FLANNEL = Addon(
+    name="flannel",
+    provides=frozenset({NETWORK}),  # and no policy: every pod reaches every pod
+    ready_when=(Workload("DaemonSet", "kube-flannel", "kube-flannel-ds"),),
+    source=upstream("flannel"),
+    phases=(Phase(objects),),
+    programs=("bridge", "host-local", "portmap", "loopback"),
+    images=images,
+)

@@ -1,4 +1,4 @@
-"""Putting a CNI plugin and a load balancer onto a cluster.
+"""Installing an addon, whichever it is.
 
 Everything goes through a node's container, so that it can start as soon as the API server
 answers there, while other nodes are still joining. Waiting for the result is not done here.
@@ -7,22 +7,21 @@ answers there, while other nodes are still joining. Waiting for the result is no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from labctl.errors import CommandFailed
 from labctl.images import manifests, workloads
-from labctl.images.node import NodeImage
 from labctl.network import programs
-from labctl.network.base import LoadBalancer, NetworkPlugin, NodeFacts
-from labctl.network.pool import Pool
+from labctl.network.addon import Addon, Condition, Source
+from labctl.network.site import Site
 from labctl.progress import Progress
-from labctl.tools.docker import Docker
 from labctl.tools.kubectl import NodeKubectl
 from labctl.waiting import NotYet, until
 
-ESTABLISHED_SECONDS = 60
+CONDITION_SECONDS = 60
 APPLY_SECONDS = 60.0
+APPLY_EVERY_SECONDS = 1.0
 
 PASSING = re.compile(
     r"connection refused|handshake timeout|i/o timeout|etcdserver|unexpected EOF|connection reset"
@@ -32,39 +31,26 @@ PASSING = re.compile(
 """What a young API server answers that will pass."""
 
 
-@dataclass(frozen=True)
-class Site:
-    """The cluster to install on: its node containers, kubectl in one of them, and what manifests are fitted to."""
-
-    docker: Docker
-    nodes: tuple[str, ...]
-    kubectl: NodeKubectl
-    image: NodeImage
-    facts: NodeFacts
+def upstream(name: str) -> Source:
+    """The file that the project itself published, by its name in the lock file, which knows its checksum."""
+    return lambda site, progress: manifests.text(name, site.docker, site.image, progress)
 
 
-def plugin(plugin: NetworkPlugin, site: Site, progress: Progress) -> None:
-    """Bring a CNI plugin's programs and images onto the nodes, then apply its manifest."""
-    if not plugin.upstream:
+def install(addon: Addon, site: Site, progress: Progress) -> None:
+    """Bring an addon's programs and images onto the nodes, then apply its phases one after the other.
+
+    Raises `ImageUnavailable`, `CommandFailed` with the API server's words, `DeadlineExceeded`.
+    """
+    if not addon.phases:
         return
-    upstream = manifests.text(plugin.upstream, site.docker, site.image, progress)
-    here = programs.ensure(plugin.programs, site.docker, site.nodes, progress)
-    facts = replace(site.facts, programs=here)
-    _images(site, plugin.images(facts), progress)
-    _apply(site.kubectl, plugin.manifest(upstream, facts))
-
-
-def load_balancer(balancer: LoadBalancer, site: Site, pool: Callable[[], Pool], progress: Progress) -> None:
-    """The same for a load balancer, and give it its pool."""
-    if not balancer.upstream:
-        return
-    upstream = manifests.text(balancer.upstream, site.docker, site.image, progress)
-    _images(site, balancer.images(), progress)
-    _apply(site.kubectl, balancer.manifest(upstream, site.facts))
-    names = [f"crd/{name}" for name in balancer.definitions]
-    wait = ["wait", "--for=condition=Established", f"--timeout={ESTABLISHED_SECONDS}s", *names]
-    site.kubectl.run(wait, timeout=ESTABLISHED_SECONDS + 10)
-    _apply(site.kubectl, balancer.pool(pool()))
+    published = addon.source(site, progress) if addon.source else ""
+    here = programs.ensure(addon.programs, site.docker, site.nodes, progress) if addon.programs else ()
+    facts = replace(site.facts, programs=frozenset(here))
+    _images(site, addon.images(facts), progress)
+    for phase in addon.phases:
+        _apply(site.kubectl, phase.objects(published, facts))
+        if phase.then:
+            _await(site.kubectl, phase.then)
 
 
 def _apply(kubectl: NodeKubectl, text: str) -> None:
@@ -78,9 +64,14 @@ def _apply(kubectl: NodeKubectl, text: str) -> None:
                 raise NotYet(failed.why) from failed
             raise
 
-    until(attempt, what="applying a manifest", within=APPLY_SECONDS, every=1.0)
+    until(attempt, what="applying a manifest", within=APPLY_SECONDS, every=APPLY_EVERY_SECONDS)
+
+
+def _await(kubectl: NodeKubectl, condition: Condition) -> None:
+    argv = ["wait", f"--for=condition={condition.type}", f"--timeout={CONDITION_SECONDS}s"]
+    kubectl.run([*argv, *condition.objects], timeout=CONDITION_SECONDS + 10)
 
 
 def _images(site: Site, names: Sequence[str], progress: Progress) -> None:
-    if site.image.origin != "built":  # one that labctl built carries them all
+    if names and site.image.origin != "built":  # one that labctl built carries them all
         workloads.ensure(site.docker, site.nodes, [workloads.reference(name) for name in names], progress)

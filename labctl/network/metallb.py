@@ -12,58 +12,36 @@ import secrets
 
 import yaml
 
-from labctl.network.base import (
-    Document,
-    LoadBalancer,
-    NodeFacts,
-    Workload,
-    container,
-    edit,
-    pod_spec,
-    reach_api_directly,
-)
-from labctl.network.pool import Pool
+from labctl.network.addon import LOAD_BALANCER, Addon, Facts, Phase, Workload, established
+from labctl.network.documents import Document, container, edit, pod_spec, reach_api_directly
+from labctl.network.install import upstream
 
 NAMESPACE = "metallb-system"
 POOL_NAME = "labctl"
 
 
-class MetalLB(LoadBalancer):
-    """The load balancer."""
-
-    name = "metallb"
-    upstream = "metallb"
-    ready_when = (
-        Workload("Deployment", NAMESPACE, "controller"),
-        Workload("DaemonSet", NAMESPACE, "speaker"),
-    )
-    definitions = ("ipaddresspools.metallb.io", "l2advertisements.metallb.io")
-
-    def images(self) -> tuple[str, ...]:
-        """Controller and speaker."""
-        return ("metallb-controller", "metallb-speaker")
-
-    def manifest(self, upstream: str, facts: NodeFacts) -> str:
-        """Without the webhook, with quicker readiness probes, with the speakers' shared key."""
-        return edit(upstream, lambda one: _change(one, facts)) + "---\n" + yaml.safe_dump(_shared_key())
-
-    def pool(self, pool: Pool) -> str:
-        """One pool, announced on every node."""
-        meta = {"name": POOL_NAME, "namespace": NAMESPACE}
-        group = "metallb.io/v1beta1"
-        return str(
-            yaml.safe_dump_all(
-                [
-                    {"apiVersion": group, "kind": "IPAddressPool", "metadata": meta,
-                     "spec": {"addresses": [str(pool)]}},
-                    {"apiVersion": group, "kind": "L2Advertisement", "metadata": dict(meta),
-                     "spec": {"ipAddressPools": [POOL_NAME]}},
-                ]
-            )
-        )  # fmt: skip
+def objects(published: str, facts: Facts) -> str:
+    """Without the webhook, with quicker readiness probes, with the speakers' shared key."""
+    return edit(published, lambda one: _change(one, facts)) + "---\n" + yaml.safe_dump(_shared_key())
 
 
-def _change(document: Document, facts: NodeFacts) -> Document | None:
+def pool(_: str, facts: Facts) -> str:
+    """One pool, announced on every node."""
+    meta = {"name": POOL_NAME, "namespace": NAMESPACE}
+    group = "metallb.io/v1beta1"
+    return str(
+        yaml.safe_dump_all(
+            [
+                {"apiVersion": group, "kind": "IPAddressPool", "metadata": meta,
+                 "spec": {"addresses": [str(facts.pool)]}},
+                {"apiVersion": group, "kind": "L2Advertisement", "metadata": dict(meta),
+                 "spec": {"ipAddressPools": [POOL_NAME]}},
+            ]
+        )
+    )  # fmt: skip
+
+
+def _change(document: Document, facts: Facts) -> Document | None:
     kind = document["kind"]
     if kind == "ValidatingWebhookConfiguration":
         return None
@@ -85,3 +63,19 @@ def _shared_key() -> Document:
         "metadata": {"name": "memberlist", "namespace": NAMESPACE},
         "stringData": {"secretkey": key},
     }
+
+
+METALLB = Addon(
+    name="metallb",
+    provides=frozenset({LOAD_BALANCER}),
+    ready_when=(
+        Workload("Deployment", NAMESPACE, "controller"),
+        Workload("DaemonSet", NAMESPACE, "speaker"),
+    ),
+    source=upstream("metallb"),
+    phases=(
+        Phase(objects, then=established("ipaddresspools.metallb.io", "l2advertisements.metallb.io")),
+        Phase(pool),
+    ),
+    images=lambda _: ("metallb-controller", "metallb-speaker"),
+)

@@ -7,12 +7,14 @@ daemon (client 28.2 with Debian's daemon 20.10 is what it was written on).
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from labctl import process
 from labctl.errors import (
@@ -87,6 +89,13 @@ class Docker:
 
     def __init__(self, program: str = "docker") -> None:
         self.program = program
+        self._cancel: threading.Event | None = None
+
+    def cancelled_by(self, cancel: threading.Event) -> Self:
+        """The same docker for a thread of its own: a verb under way ends with `Interrupted` once ``cancel`` is set."""
+        other = copy.copy(self)
+        other._cancel = cancel
+        return other
 
     # --- the daemon
 
@@ -353,7 +362,12 @@ class Docker:
     ) -> Completed:
         try:
             done = process.run(
-                [self.program, *args], timeout=timeout, check=False, stdin=stdin, on_line=on_line
+                [self.program, *args],
+                timeout=timeout,
+                check=False,
+                stdin=stdin,
+                on_line=on_line,
+                cancel=self._cancel,
             )
         except ToolMissing as missing:
             raise ToolMissing(

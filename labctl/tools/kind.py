@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,12 +99,14 @@ class Kind:
         timeout: float,
         on_event: Callable[[str], None] | None = None,
         on_stage: Callable[[KindStage], None] | None = None,
+        cancel: threading.Event | None = None,
     ) -> Completed:
         """Create the node containers and run kubeadm in them; node readiness is not waited for.
 
         ``config`` is kind's YAML. ``on_event`` receives a readable line for everything kind says,
-        ``on_stage`` the timed stages only. What was made stays on a failure. Raises `Conflict`
-        when nodes of that name exist, `CommandFailed`, `CommandTimedOut`.
+        ``on_stage`` the timed stages only; both are called from a thread that reads kind's output.
+        What was made stays on a failure. Raises `Conflict` when nodes of that name exist,
+        `CommandFailed`, `CommandTimedOut`, `Interrupted` once ``cancel`` is set.
         """
         # kind leaves this lock behind when it is killed, and then refuses for ever. The kubeconfig
         # is private and its cluster is locked by the caller, so nobody else can hold it.
@@ -130,6 +133,7 @@ class Kind:
                 stdin=config,
                 kubeconfig=kubeconfig,
                 on_line=heard,
+                cancel=cancel,
             )
         except CommandFailed as failed:
             if "already exist for a cluster with the name" in failed.stderr:
@@ -165,6 +169,7 @@ class Kind:
         stdin: str | None = None,
         kubeconfig: Path | None = None,
         on_line: Callable[[str], None] | None = None,
+        cancel: threading.Event | None = None,
     ) -> Completed:
         # Whatever kind does, the user's own kubeconfig is out of its reach.
         env = {
@@ -174,7 +179,13 @@ class Kind:
         }
         try:
             return process.run(
-                [self.program, *args], timeout=timeout, check=check, stdin=stdin, env=env, on_line=on_line
+                [self.program, *args],
+                timeout=timeout,
+                check=check,
+                stdin=stdin,
+                env=env,
+                on_line=on_line,
+                cancel=cancel,
             )
         except ToolMissing as missing:
             raise ToolMissing(

@@ -12,16 +12,20 @@ from labctl.process import Completed
 from labctl.tools.docker import Docker
 
 ADMIN = "/etc/kubernetes/admin.conf"
+SUPER_ADMIN = "/etc/kubernetes/super-admin.conf"
+"""Of the first control plane. The admin's rights are a binding that kubeadm makes seconds after the API server
+answers; these need none."""
 FIELD_MANAGER = "labctl"
 APPLY_SECONDS = 120.0
 
 
 class NodeKubectl:
-    """kubectl with the admin's rights, in the control-plane node ``container``."""
+    """kubectl in the control-plane node ``container``, with the admin's rights or those of ``kubeconfig``."""
 
-    def __init__(self, docker: Docker, container: str) -> None:
+    def __init__(self, docker: Docker, container: str, kubeconfig: str = ADMIN) -> None:
         self.docker = docker
         self.container = container
+        self.kubeconfig = kubeconfig
 
     def apply(self, yaml_text: str, *, timeout: float = APPLY_SECONDS) -> None:
         """Apply every document of ``yaml_text`` on the server's side: labctl owns the fields it sets.
@@ -50,4 +54,4 @@ class NodeKubectl:
         return self.docker.exec_attached(self.container, self._argv(argv))
 
     def _argv(self, argv: Sequence[str]) -> list[str]:
-        return ["kubectl", f"--kubeconfig={ADMIN}", *argv]
+        return ["kubectl", f"--kubeconfig={self.kubeconfig}", *argv]

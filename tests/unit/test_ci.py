@@ -16,7 +16,7 @@ from labctl.ci.stages import RealStages
 from labctl.cli.main import cli
 from labctl.cluster import lock, running, teardown
 from labctl.cluster.spec import ClusterSpec
-from labctl.cluster.up import bringup
+from labctl.cluster.up import bringup, context
 from labctl.cluster.up.bringup import Up
 from labctl.cluster.up.plan import Plan
 from labctl.console import Console
@@ -298,7 +298,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[RealStages]:
     monkeypatch.setattr(bringup, "up", up)
     monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
     with contextlib.closing(
-        RealStages(ClusterSpec(name="c"), (), bringup.Options(), docker=docker)
+        RealStages(ClusterSpec(name="c"), (), context.Options(), docker=docker)
     ) as stages:
         yield stages
 

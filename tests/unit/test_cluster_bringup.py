@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from labctl import files, paths
 from labctl.cluster import bundle, journal, lock, mark, readiness, teardown
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
-from labctl.cluster.up import bringup, nodes
-from labctl.cluster.up.bringup import STEPS, Options
+from labctl.cluster.up import bringup, context, network, nodes
+from labctl.cluster.up.background import Background
+from labctl.cluster.up.bringup import STEPS
+from labctl.cluster.up.context import Options
 from labctl.errors import (
     CleanupIncomplete,
     CommandFailed,
@@ -32,10 +36,26 @@ from labctl.process import Completed
 from labctl.progress import Quiet
 from labctl.tools.docker import Container, Image
 from labctl.tools.kind import Kind, KindStage
+from tests.unit.fakes.apiserver import Listener
 from tests.unit.fakes.fleet import Fleet
 
 SPEC = ClusterSpec(name="c", workers=1)
 OPTIONS = Options(image="node:image", prove=False)
+
+
+class LivingFleet(Fleet):
+    """A fleet whose nodes can be asked, once the test lets their API server answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = True
+        self.asked: list[str] = []
+
+    def exec(self, container: str, argv: Sequence[str], **more: Any) -> Completed:
+        self.asked.append(container)
+        if not self.answers or container not in {one.id for one in self.there.values()}:
+            return super().exec(container, argv, **more)
+        return Completed(tuple(argv), 0, "ok", "", 0.1)
 
 
 class FakeKind(Kind):
@@ -70,8 +90,8 @@ class FakeKind(Kind):
 
 
 @pytest.fixture
-def docker() -> Fleet:
-    fleet = Fleet()
+def docker() -> LivingFleet:
+    fleet = LivingFleet()
     fleet.marked["node:image"] = Image("sha-node", ("node:image",), (), {"dev.labctl.recipe": "x"}, 1)
     return fleet
 
@@ -85,10 +105,11 @@ def kind(docker: Fleet) -> FakeKind:
 def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """The steps that need a real cluster do nothing; the doctor is content; late containers come soon."""
     monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
-    monkeypatch.setattr(bringup.BringUp, "_install", lambda _: None)
+    monkeypatch.setattr(network, "install_addon", lambda *_: None)
+    monkeypatch.setattr(network, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(nodes, "read_back", lambda *_: None)
     monkeypatch.setattr(readiness, "climb", lambda *_, **__: None)
-    monkeypatch.setattr(bringup, "connect", lambda *_: NoKube())
+    monkeypatch.setattr(context, "connect", lambda *_: NoKube())
     monkeypatch.setattr(teardown, "LATE_SECONDS", 0.3)
     monkeypatch.setattr(teardown, "LOOK_SECONDS", 0.02)
     monkeypatch.setattr(teardown, "REMOVE_SECONDS", 0.1)
@@ -124,7 +145,7 @@ def fail(error: BaseException) -> Callable[[], None]:
 
 def test_all_steps_are_made_in_their_order_and_written_down(docker: Fleet, kind: FakeKind) -> None:
     done = up(docker, kind)
-    assert tuple(done.seconds) == tuple(phase for phase, _ in STEPS)
+    assert tuple(done.seconds) == tuple(step.name for step in STEPS if "create" in step.part_of)
     assert done.cluster.owner == mark.marks(docker)["c"].owner
     written = journal.read("c")
     assert written is not None
@@ -287,7 +308,7 @@ def test_a_full_disk_in_any_phase_is_named_and_cleaned_up_after(
 ) -> None:
     """F15."""
     real = files.write
-    for at in range(1, len(STEPS) + 2):
+    for at in range(1, len([step for step in STEPS if "create" in step.part_of]) + 2):
         writes = 0
 
         def write(path: Path, text: str, at: int = at) -> None:
@@ -331,7 +352,7 @@ def test_a_rival_s_containers_stay_when_kind_meets_them(docker: Fleet, kind: Fak
 def test_a_failed_installation_is_the_error(
     docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bringup.BringUp, "_install", lambda _: fail(ImageUnavailable("no flannel"))())
+    monkeypatch.setattr(network, "install_addon", lambda *_: fail(ImageUnavailable("no flannel"))())
     with pytest.raises(ImageUnavailable):
         up(docker, kind)
     nothing_left(docker)
@@ -349,26 +370,40 @@ def test_every_error_of_a_step_keeps_its_own_name(
 
 
 def test_the_global_lock_is_held_until_the_docker_network_exists(
-    docker: Fleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+    docker: LivingFleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F12: kind would make the network twice; a second bring-up waits until the first one's is there."""
     held: list[bool] = []
+    made = threading.Event()
     real = kind.create_cluster
 
-    def create(*, on_stage: Any, **more: Any) -> Completed:
+    def create(**more: Any) -> Completed:
         held.append(lock.changed_by(lock.EVERYTHING) is not None)
-        on_stage(KindStage("Preparing nodes", "started"))
+        made.set()
+        released = threading.Event()
+        deadline = time.monotonic() + 10
+        while lock.changed_by(lock.EVERYTHING) and time.monotonic() < deadline:
+            released.wait(0.01)
         held.append(lock.changed_by(lock.EVERYTHING) is not None)
-        return real(on_stage=on_stage, **more)
+        return real(**more)
 
     monkeypatch.setattr(kind, "create_cluster", create)
-    monkeypatch.setattr(docker, "network", lambda _: None)
+    there = docker.network("kind")
+    monkeypatch.setattr(docker, "network", lambda _: there if made.is_set() else None)
     up(docker, kind)
     assert held == [True, False]
-    held.clear()
-    monkeypatch.setattr(docker, "network", Fleet().network)
-    up(docker, kind, Options(image="node:image", prove=False, replace=True))
-    assert held == [False, False], "a network that is there needs no waiting"
+
+
+def test_a_docker_network_that_is_there_needs_no_waiting(docker: LivingFleet, kind: FakeKind) -> None:
+    others: list[bool] = []
+
+    def then() -> None:
+        with lock.everything():
+            others.append(True)
+
+    kind.then = then
+    up(docker, kind)
+    assert others == [True]
 
 
 @pytest.mark.parametrize("what", ["nodes", "mark"])
@@ -418,3 +453,140 @@ def test_the_lock_is_held_alone_while_it_is_made_and_handed_on_without_a_gap(
     teardown.down("c", Quiet(), docker=docker, held=again.lock)
     again.lock.release()
     nothing_left(docker)
+
+
+# --- the step beside kind
+
+
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(10), "it never came"
+
+
+def test_addons_are_installed_while_kind_is_at_work(
+    docker: LivingFleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = threading.Event()
+    monkeypatch.setattr(network, "install_addon", lambda *_: installed.set())
+    kind.then = lambda: wait_for(installed)
+    heard = Listener()
+    done = bringup.up(SPEC, OPTIONS, heard, docker=docker, kind=kind)
+    assert heard.done.index("Install CNI flannel") < heard.done.index("Create 2 node(s)")
+    assert done.total >= done.seconds["nodes"]
+
+
+def test_nothing_is_installed_before_the_api_server_answers(
+    docker: LivingFleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.answers = False
+    asked = threading.Event()
+    real = docker.exec
+
+    def exec_(container: str, argv: Sequence[str], **more: Any) -> Completed:
+        if len(docker.asked) >= 2:
+            asked.set()
+        return real(container, argv, **more)
+
+    monkeypatch.setattr(docker, "exec", exec_)
+    answered: list[bool] = []
+    monkeypatch.setattr(network, "install_addon", lambda *_: answered.append(docker.answers))
+
+    def then() -> None:
+        wait_for(asked)
+        assert not answered
+        docker.answers = True
+
+    kind.then = then
+    up(docker, kind)
+    assert answered == [True, True]
+
+
+def test_an_addon_that_cannot_be_installed_ends_kind_and_is_the_error(
+    docker: LivingFleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kind would go on for minutes; its own end is no news then, and the phase is the one that failed."""
+    monkeypatch.setattr(network, "install_addon", lambda *_: fail(ImageUnavailable("no flannel"))())
+    real = kind.create_cluster
+    ended: list[bool] = []
+
+    def create(*, cancel: threading.Event, **more: Any) -> Completed:
+        real(**more)
+        ended.append(cancel.wait(10))
+        raise Interrupted
+
+    monkeypatch.setattr(kind, "create_cluster", create)
+    with pytest.raises(ImageUnavailable, match="no flannel") as caught:
+        up(docker, kind)
+    assert ended == [True]
+    assert '"phase": "network"' in (Path(caught.value.bundle) / "journal.json").read_text()
+    nothing_left(docker)
+
+
+def test_kind_s_own_failure_ends_the_wait_for_the_api_server(docker: LivingFleet, kind: FakeKind) -> None:
+    docker.answers = False
+    kind.then = fail(CommandFailed(["kind"], 1, "", "kubeadm gave up"))
+    with pytest.raises(CommandFailed, match="kind"):
+        up(docker, kind)
+    nothing_left(docker)
+    assert not [one for one in threading.enumerate() if one.daemon and one is not threading.current_thread()]
+
+
+def test_another_s_node_of_the_same_name_is_never_entered(
+    docker: LivingFleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(**_: Any) -> Completed:
+        docker.node("c-control-plane", "c", "control-plane", Mark("c", "rival", 0, SPEC))
+        looked.clear()
+        wait_for(looked)
+        entered.extend(docker.asked)  # what is asked later is evidence
+        raise Conflict("nodes of a cluster c exist already")
+
+    def containers(labels: Any = ()) -> list[Container]:
+        found = real(labels)
+        looked.set()
+        return found
+
+    entered: list[str] = []
+    looked, real = threading.Event(), docker.containers
+    monkeypatch.setattr(docker, "containers", containers)
+    monkeypatch.setattr(kind, "create_cluster", create)
+    with pytest.raises(Conflict):
+        up(docker, kind)
+    assert entered == []
+    assert list(docker.there) == ["c-control-plane"]
+
+
+def test_an_interrupt_ends_kind_in_its_thread(
+    docker: LivingFleet, kind: FakeKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal reaches the main thread alone."""
+    real = kind.create_cluster
+    begun, ended = threading.Event(), threading.Event()
+
+    def create(*, cancel: threading.Event, **more: Any) -> Completed:
+        real(**more)
+        begun.set()
+        assert cancel.wait(10)
+        ended.set()
+        raise Interrupted
+
+    def interrupted(*_: Any) -> None:
+        wait_for(begun)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind, "create_cluster", create)
+    monkeypatch.setattr(Background, "finish", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        up(docker, kind)
+    assert ended.is_set()
+    assert "phase nodes" in caught.value.what
+    nothing_left(docker)
+
+
+def test_every_step_says_what_the_runner_must_know() -> None:
+    names = [step.name for step in STEPS]
+    assert len(set(names)) == len(names)
+    for at, step in enumerate(STEPS):
+        assert not step.beside or step.beside in names[:at], "it is waited for after the one it runs beside"
+    changing = [step.name for step in STEPS if step.changes != "nothing"]
+    assert changing == names[names.index("clear") : names.index("readiness")]
+    assert [step.name for step in STEPS if "verify" in step.part_of] == ["readiness", "proof"]

@@ -15,7 +15,7 @@ from labctl.cluster.readiness import Rung
 from labctl.cluster.running import Node, RunningCluster
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import ApiRefused, ApiUnreachable, DeadlineExceeded, InfrastructureError, NodeDown
-from labctl.network.base import Workload
+from labctl.network.addon import Workload
 from labctl.paths import cluster_state
 from labctl.progress import Quiet
 from labctl.waiting import Deadline, NotYet
@@ -36,7 +36,7 @@ def pod(name: str, *, waiting: str = "", ready: bool = False, init: bool = False
     if blocked := more.get("unscheduled"):
         conditions.append(NS(type="PodScheduled", status="False", message=blocked, reason="Unschedulable"))
     return NS(
-        metadata=NS(name=name, deletion_timestamp=more.get("deleted")),
+        metadata=NS(name=name, namespace="net", deletion_timestamp=more.get("deleted")),
         status=NS(
             conditions=conditions,
             init_container_statuses=[one] if init else None,
@@ -48,8 +48,14 @@ def pod(name: str, *, waiting: str = "", ready: bool = False, init: bool = False
     )
 
 
-def node(name: str, message: str = "") -> Any:
-    ready = NS(type="Ready", status="False" if message else "True", message=message, reason="")
+def node(name: str, message: str = "", heard: datetime | None = None) -> Any:
+    ready = NS(
+        type="Ready",
+        status="False" if message else "True",
+        message=message,
+        reason="",
+        last_heartbeat_time=heard,
+    )
     return NS(metadata=NS(name=name), status=NS(conditions=[ready]))
 
 
@@ -62,7 +68,9 @@ class Api:
         self.desired, self.ready, self.generation = 3, 0, 1
         self.absent = False
         self.core = NS(
-            list_namespaced_pod=lambda **_: NS(items=self.pods), list_node=lambda **_: NS(items=self.nodes)
+            list_namespaced_pod=lambda **_: NS(items=self.pods),
+            list_node=lambda **_: NS(items=self.nodes),
+            read_namespaced_pod_log=lambda **_: "",
         )
         self.apps = NS(read_namespaced_daemon_set=self._daemons)
 
@@ -137,10 +145,10 @@ def test_a_node_says_its_own_complaint(api: Any) -> None:
     spec = ClusterSpec(name="c")
     api.nodes = [node("c-control-plane"), node("c-worker", "cni plugin not initialized")]
     with pytest.raises(NotYet) as caught:
-        readiness._nodes(api, spec, ready=True)
+        readiness._nodes(api, spec.node_names(), {}, ready=True)
     assert str(caught.value) == ("1/3 Ready: c-worker: cni plugin not initialized; not registered: c-worker2")
     api.nodes = [node(name) for name in spec.node_names()]
-    assert readiness._nodes(api, spec, ready=True) == "3/3 Ready"
+    assert readiness._nodes(api, spec.node_names(), {}, ready=True) == "3/3 Ready"
 
 
 # --- climbing
@@ -229,8 +237,77 @@ def test_docker_is_asked_before_a_silent_api_server_is_waited_for() -> None:
     assert "container c-worker exited" in caught.value.why
 
 
-def test_the_ladder_follows_the_spec(api: Any) -> None:
-    names = [rung.name for rung in readiness.ladder(ClusterSpec(), api)]
-    assert names == ["api", "cni", "nodes", "dns", "lb"]
-    without = ClusterSpec(cni="none", load_balancer="none")
-    assert [rung.name for rung in readiness.ladder(without, api)] == ["api", "nodes"]
+@pytest.mark.parametrize(
+    ("spec", "names"),
+    [
+        (ClusterSpec(), "api proxy cni nodes dns lb"),
+        (ClusterSpec(load_balancer="none"), "api proxy cni nodes dns"),
+        (ClusterSpec(cni="none", load_balancer="none"), "api proxy nodes"),
+        (
+            ClusterSpec(cni="none", load_balancer="none", kind={"networking": {"kubeProxyMode": "none"}}),
+            "api nodes",
+        ),
+        (ClusterSpec(cni="tomorrow", load_balancer="tomorrow"), "api proxy nodes dns"),
+    ],
+)
+def test_the_ladder_follows_the_spec(api: Any, spec: ClusterSpec, names: str) -> None:
+    rungs = readiness.ladder(spec, api)
+    assert [rung.name for rung in rungs] == names.split()
+    assert ("Ready" in next(rung.title for rung in rungs if rung.name == "nodes")) == ("dns" in names)
+
+
+def test_of_another_s_cluster_only_its_nodes_are_asked(api: Any) -> None:
+    api.nodes = [node("c-worker")]
+    rungs = readiness.unknown(cluster(), api)
+    assert [rung.name for rung in rungs] == ["api", "nodes"]
+    assert rungs[1].look() == "1/1 Ready"
+
+
+def test_what_a_node_said_before_it_was_started_counts_for_nothing(api: Any) -> None:
+    started = {"c-worker": datetime(2026, 1, 1, 12, 0, 5, 700_000, UTC)}
+    api.nodes = [node("c-worker", heard=datetime(2026, 1, 1, 12, 0, 4, tzinfo=UTC))]
+    with pytest.raises(NotYet, match="c-worker: started anew, has not reported since"):
+        readiness._nodes(api, ["c-worker"], started, ready=True)
+    api.nodes = [node("c-worker", heard=datetime(2026, 1, 1, 12, 0, 5, tzinfo=UTC))]
+    assert readiness._nodes(api, ["c-worker"], started, ready=True) == "1/1 Ready"
+    api.nodes = [node("c-worker", "no CNI", heard=datetime(2026, 1, 1, 12, 0, 9, tzinfo=UTC))]
+    with pytest.raises(NotYet, match="no CNI"):
+        readiness._nodes(api, ["c-worker"], started, ready=True)
+
+
+def test_a_pod_counts_when_it_runs_since_its_node_was_started(api: Any) -> None:
+    """Right after a stop and a start the API server still says of every pod that it is ready."""
+    started = {"c-worker": datetime(2026, 1, 1, 12, 0, 5, 700_000, UTC)}
+    api.ready = 3
+    one = pod("a", ready=True)
+    one.spec = NS(node_name="c-worker")
+    container = one.status.container_statuses[0]
+    api.pods = [one]
+    container.state = NS(
+        waiting=None, terminated=None, running=NS(started_at=datetime(2026, 1, 1, 11, tzinfo=UTC))
+    )
+    with pytest.raises(NotYet, match="not started again since its node was: a"):
+        readiness.workload(api, DAEMONS, started)
+    assert readiness.workload(api, DAEMONS) == "3/3 ready", "where nobody knows when the nodes were started"
+    container.state.running.started_at = datetime(2026, 1, 1, 12, 0, 7, tzinfo=UTC)
+    assert readiness.workload(api, DAEMONS, started) == "3/3 ready"
+
+
+def test_a_program_that_keeps_failing_is_quoted(api: Any) -> None:
+    """`kubeProxyMode: ipvs` on a machine without it: the reason stands in kube-proxy's own log."""
+    crashed = pod("kube-proxy-x", waiting="CrashLoopBackOff", last=NS(terminated=NS(exit_code=1)))
+    api.pods, asked = [crashed], []
+
+    def log(**of: Any) -> str:
+        asked.append(of)
+        return (
+            'I1 starting\nE1128 10:00:00.0 1 run.go:72] "Error running ProxyServer" err="no ipvs"\nI1 bye\n'
+        )
+
+    api.core.read_namespaced_pod_log = log
+    with pytest.raises(readiness.Lasting) as caught:
+        readiness.workload(api, DAEMONS)
+    assert 'err="no ipvs"' in str(caught.value)
+    assert "last exit code 1" in str(caught.value)
+    assert asked[0]["previous"]
+    assert asked[0]["container"] == "main"

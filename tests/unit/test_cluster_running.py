@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,40 @@ def test_putting_a_mark_leaves_no_container(docker: Fleet2) -> None:
     assert not docker.there
     mark.take_away(docker, "c")
     assert not docker.marked
+
+
+def test_what_a_foreign_cluster_has_is_unknown_and_not_none(docker: Fleet2) -> None:
+    docker.cluster(ClusterSpec(name="theirs", workers=0), ours=False)
+    theirs = running.find("theirs", docker=docker)
+    assert (theirs.cni, theirs.load_balancer, theirs.pool) == (None, None, "")
+    assert theirs.provides("network") is None
+    assert theirs.provides("load balancer") is None
+    docker.cluster(ClusterSpec(name="bare", workers=0, cni="none", load_balancer="none"))
+    bare = running.find("bare", docker=docker)
+    assert (bare.cni, bare.load_balancer, bare.pool) == ("none", "none", "")
+    assert bare.provides("network") is False
+    assert bare.provides("load balancer") is False
+    docker.cluster(ClusterSpec(name="ours", workers=0))
+    ours = running.find("ours", docker=docker)
+    assert ours.provides("network") is True
+    assert ours.provides("policy") is False
+    assert ours.provides("load balancer") is True
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        ("2026-11-28T11:02:45.123456789Z", datetime(2026, 11, 28, 11, 2, 45, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", None),
+        ("", None),
+    ],
+)
+def test_a_node_knows_when_docker_started_it(
+    docker: Fleet2, monkeypatch: pytest.MonkeyPatch, said: str, seen: datetime | None
+) -> None:
+    docker.cluster(ClusterSpec(name="c", workers=0))
+    described = docker.inspect("c-control-plane")
+    described[0]["State"]["StartedAt"] = said
+    monkeypatch.setattr(docker, "inspect", lambda *_: described)
+    found = running.find("c", docker=docker)
+    assert found.started == ({"c-control-plane": seen} if seen else {})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +13,23 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.errors import Conflict
+from labctl.cluster.file import specfile
+from labctl.errors import CommandFailed, Conflict
+from labctl.images.node import NodeImage
+from labctl.network import addons, flannel, metallb
 from labctl.network import pool as pools
-from labctl.network import registry
-from labctl.network.base import NodeFacts
-from labctl.network.flannel import Flannel
-from labctl.network.metallb import MetalLB
+from labctl.network.addon import LOAD_BALANCER, NETWORK, Addon, Facts, Phase, established
+from labctl.network.flannel import FLANNEL
+from labctl.network.install import install
+from labctl.network.kubeadm import COREDNS, KUBE_PROXY, NONE
+from labctl.network.metallb import METALLB
+from labctl.network.site import Site
+from labctl.process import Completed
+from labctl.progress import Progress, Quiet
+from labctl.tools.docker import Docker
+from labctl.tools.kubectl import NodeKubectl
 
-FLANNEL = """
+UPSTREAM_FLANNEL = """
 kind: ConfigMap
 apiVersion: v1
 metadata: {name: kube-flannel-cfg}
@@ -34,7 +46,7 @@ spec:
       containers: [{name: kube-flannel, volumeMounts: []}]
 """
 
-METALLB = """
+UPSTREAM_METALLB = """
 kind: ValidatingWebhookConfiguration
 ---
 kind: Deployment
@@ -52,7 +64,7 @@ def documents(text: str) -> dict[str, Any]:
 
 def test_flannel_writes_its_configuration_only_after_the_subnet_is_known() -> None:
     out = documents(
-        Flannel().manifest(FLANNEL, NodeFacts("10.9.0.0/16", "c-control-plane", frozenset({"flannel"})))
+        flannel.objects(UPSTREAM_FLANNEL, Facts("10.9.0.0/16", "c-control-plane", frozenset({"flannel"})))
     )
     spec = out["DaemonSet"]["spec"]["template"]["spec"]
     assert spec["initContainers"] == []
@@ -65,28 +77,28 @@ def test_flannel_writes_its_configuration_only_after_the_subnet_is_known() -> No
 
 
 def test_flannel_keeps_its_installer_where_the_nodes_lack_the_program() -> None:
-    facts = NodeFacts("10.9.0.0/16")
-    out = documents(Flannel().manifest(FLANNEL, facts))
+    facts = Facts("10.9.0.0/16")
+    out = documents(flannel.objects(UPSTREAM_FLANNEL, facts))
     names = [one["name"] for one in out["DaemonSet"]["spec"]["template"]["spec"]["initContainers"]]
     assert names == ["install-cni-plugin"]
-    assert "flannel-cni-plugin" in Flannel().images(facts)
-    assert "bridge" in Flannel().programs
+    assert "flannel-cni-plugin" in FLANNEL.images(facts)
+    assert "bridge" in FLANNEL.programs
 
 
 def test_metallb_has_no_webhook_and_its_speakers_share_a_key() -> None:
-    out = documents(MetalLB().manifest(METALLB, NodeFacts("10.9.0.0/16", "c-control-plane")))
+    out = documents(metallb.objects(UPSTREAM_METALLB, Facts("10.9.0.0/16", "c-control-plane")))
     assert "ValidatingWebhookConfiguration" not in out
     assert "--webhook-mode=disabled" in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
     assert out["Secret"]["metadata"] == {"name": "memberlist", "namespace": "metallb-system"}
     speaker = out["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]
     assert {"name": "KUBERNETES_SERVICE_HOST", "value": "c-control-plane"} in speaker["env"]
     assert "env" not in out["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-    other = documents(MetalLB().manifest(METALLB, NodeFacts("10.9.0.0/16", "c-control-plane")))
+    other = documents(metallb.objects(UPSTREAM_METALLB, Facts("10.9.0.0/16", "c-control-plane")))
     assert out["Secret"]["stringData"] != other["Secret"]["stringData"]
 
 
 def test_metallb_gets_its_pool() -> None:
-    out = documents(MetalLB().pool(pools.pool("172.18.0.0/16", 0)))
+    out = documents(metallb.pool("", Facts("", pool=pools.pool("172.18.0.0/16", 0))))
     assert out["IPAddressPool"]["spec"]["addresses"] == ["172.18.254.224-172.18.254.255"]
     assert out["L2Advertisement"]["spec"]["ipAddressPools"] == [out["IPAddressPool"]["metadata"]["name"]]
 
@@ -122,8 +134,120 @@ def test_the_pool_knows_its_addresses() -> None:
     assert pools.first_ipv4(("fc00::/64", "172.18.0.0/16")) == "172.18.0.0/16"
 
 
-@pytest.mark.parametrize("table", [registry.PLUGINS, registry.LOAD_BALANCERS])
-def test_every_entry_is_known_by_its_own_name_and_none_exists(table: dict[str, Any]) -> None:
+@pytest.mark.parametrize("table", [addons.CNIS, addons.LOAD_BALANCERS])
+def test_every_entry_is_known_by_its_own_name_and_none_provides_nothing(table: dict[str, Addon]) -> None:
     assert all(name == one.name for name, one in table.items())
-    assert table["none"].upstream == ""
-    assert all(bool(one.upstream) == bool(one.ready_when) for one in table.values())
+    assert table["none"].provides == frozenset()
+    for one in table.values():
+        assert bool(one.provides) == bool(one.ready_when), "what provides something can be waited for"
+
+
+def test_an_addon_that_only_a_newer_labctl_knows_provides_what_it_was_chosen_for() -> None:
+    assert NETWORK in addons.cni("tomorrow").provides
+    assert LOAD_BALANCER in addons.load_balancer("tomorrow").provides
+    assert NETWORK not in addons.cni("none").provides
+
+
+# --- the one procedure
+
+
+BUILT = NodeImage("node:image", "recipe", "built", "v1.37.2")
+
+
+class NodeDocker(Docker):
+    """Keeps what is run in the nodes; refuses the first applications in a young API server's words."""
+
+    def __init__(self) -> None:
+        super().__init__("no-docker-here")
+        self.ran: list[list[str]] = []
+        self.applied: list[str] = []
+        self.young = 0
+
+    def exec(self, container: str, argv: Sequence[str], *, stdin: Any = None, **_: Any) -> Completed:
+        self.ran.append(list(argv))
+        if "apply" in argv:
+            if self.young:
+                self.young -= 1
+                raise CommandFailed(
+                    argv, 1, "", "The connection to the server was refused: connection refused"
+                )
+            self.applied.append(str(stdin))
+        return Completed(tuple(argv), 0, "rendered: chart" if argv[0] == "helm" else "", "", 0.1)
+
+
+def site(docker: NodeDocker, image: NodeImage = BUILT) -> Site:
+    return Site(
+        docker, ("c-control-plane",), NodeKubectl(docker, "c-control-plane"), image, Facts("10.9.0.0/16")
+    )
+
+
+def test_phases_are_applied_in_order_and_each_waits_for_its_condition() -> None:
+    docker = NodeDocker()
+    addon = Addon(
+        "made-up",
+        frozenset({LOAD_BALANCER}),
+        source=lambda *_: "published",
+        phases=(
+            Phase(then=established("pools.made.up", "peers.made.up")),
+            Phase(lambda text, facts: f"{text} and {facts.pod_subnet}"),
+        ),
+    )
+    install(addon, site(docker), Quiet())
+    assert docker.applied == ["published", "published and 10.9.0.0/16"]
+    verbs = [next(word for word in argv if word in {"apply", "wait"}) for argv in docker.ran]
+    assert verbs == ["apply", "wait", "apply"]
+    assert docker.ran[1][-2:] == ["crd/pools.made.up", "crd/peers.made.up"]
+
+
+def test_a_chart_is_a_source_like_any_other() -> None:
+    def chart(where: Site, _: Progress) -> str:
+        return where.docker.exec(where.nodes[0], ["helm", "template", "/charts/made-up"]).stdout
+
+    docker = NodeDocker()
+    install(Addon("made-up", frozenset({NETWORK}), source=chart, phases=(Phase(),)), site(docker), Quiet())
+    assert docker.applied == ["rendered: chart"]
+
+
+def test_a_young_api_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labctl.network.install.APPLY_EVERY_SECONDS", 0.01)
+    docker = NodeDocker()
+    docker.young = 2
+    install(
+        Addon("made-up", frozenset({NETWORK}), phases=(Phase(lambda *_: "objects"),)), site(docker), Quiet()
+    )
+    assert docker.applied == ["objects"]
+
+
+def test_what_installs_itself_is_left_alone() -> None:
+    docker = NodeDocker()
+    for addon in (KUBE_PROXY, COREDNS, NONE):
+        install(addon, site(docker), Quiet())
+    assert docker.ran == []
+
+
+def test_metallb_s_pool_comes_after_its_definitions() -> None:
+    controller, addresses = METALLB.phases
+    assert controller.then is not None
+    assert {"crd/ipaddresspools.metallb.io", "crd/l2advertisements.metallb.io"} == set(
+        controller.then.objects
+    )
+    assert addresses.then is None
+
+
+# --- the one table, and what is written elsewhere
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_what_is_written_of_the_addons_agrees_with_the_table() -> None:
+    readme, cli = (ROOT / "README.md").read_text(), (ROOT / "docs" / "cli.md").read_text()
+    for key, option, table in (
+        ("cni", "CNI plugin", addons.CNIS),
+        ("loadBalancer", "Load balancer", addons.LOAD_BALANCERS),
+    ):
+        assert re.search(rf"^{key}: +\S+ +# {re.escape(' | '.join(table))}$", readme, re.MULTILINE), key
+        assert f"{option}: {' or '.join(table)}." in cli
+        assert specfile.schema()["properties"][key]["enum"] == list(table)
+        shipped = [yaml.safe_load(path.read_text())[key] for path in specfile.shipped().values()]
+        assert set(shipped) == set(table), "a cluster file for each, and none for anything else"

@@ -70,6 +70,8 @@ def test_an_empty_cluster_takes_the_defaults() -> None:
         ("cni: none\n", 3, 1, "load balancer without a CNI", ""),
         ("cni: none\nloadBalancer: metallb\n", 4, 1, "load balancer without a CNI", ""),
         ("cni: weave\n", 3, 6, "cni cannot be this", "flannel"),
+        ("kindConfig: {networking: {kubeProxyMode: ebpf}}\n", 3, 42, "kubeProxyMode cannot be", "nftables"),
+        ("kindConfig: {networking: {kubeProxyMode: none}}\n", 1, 1, "nothing would serve Services", ""),
         ("kindConfig: {networking: {podSubnet: 10.96.0.0/12}}\n", 3, 38, "overlap", "apart"),
         ("kindConfig: {networking: {podSubnet: 10.244.0.0/33}}\n", 3, 38, "no IPv4 network", "10.244.0.0/16"),
         (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from labctl.errors import (
     DockerForbidden,
     DockerUnreachable,
     ImageUnavailable,
+    Interrupted,
     LabctlError,
     NodeDown,
     RegistryRateLimited,
@@ -21,6 +24,7 @@ from labctl.errors import (
 )
 from labctl.tools.docker import Docker
 from labctl.tools.dockerwords import pull_failure
+from tests.unit.conftest import FakeTools
 from tests.unit.fakes import ScriptedTools, install
 
 
@@ -301,3 +305,14 @@ def test_a_network_shows_its_subnets(fakes: ScriptedTools) -> None:
 def test_loading_names_what_was_loaded(fakes: ScriptedTools) -> None:
     fakes.on("docker", "load *", stdout="Loaded image: a:1\nLoaded image ID: sha256:2\n")
     assert Docker().load(Path("/x.tar")) == ("a:1", "sha256:2")
+
+
+def test_a_docker_of_another_thread_can_be_told_to_stop(fake_tools: FakeTools) -> None:
+    fake_tools.sh("docker", "exec sleep 30")
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        Docker().cancelled_by(stop).exec("node", ["true"])
+    assert time.monotonic() - began < 20
+    assert Docker()._cancel is None

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from labctl.cluster.file.yamlfile import Entries, Items, Place, Scalar, Tree, plain
-from labctl.cluster.spec import POD_SUBNET, SERVICE_SUBNET
+from labctl.cluster.spec import POD_SUBNET, PROXY_MODES, SERVICE_SUBNET
 
 Add = Callable[[Place, str, str, str], None]
 
@@ -96,6 +96,7 @@ def check(block: Entries, nodes: int, add: Add, *, allow_raw: bool) -> None:
     if isinstance(networking, Entries):
         _keys(networking, NETWORKING, {}, "networking", add, allow_raw)
         _port(networking, "apiServerPort", add)
+        _proxy_mode(networking, add)
     _subnets(block, networking, add)
     listed = _value(block, "nodes")
     if isinstance(listed, Items):
@@ -146,6 +147,12 @@ def _port(tree: Entries, key: str, add: Add) -> None:
     value = _value(tree, key)
     if isinstance(value, Scalar) and type(value.value) is int and not 0 <= value.value <= 65535:
         add(value.place, f"{key} is no port", value.text, "a whole number from 0 to 65535")
+
+
+def _proxy_mode(networking: Entries, add: Add) -> None:
+    value = _value(networking, "kubeProxyMode")
+    if isinstance(value, Scalar) and isinstance(value.value, str) and value.value not in PROXY_MODES:
+        add(value.place, "kubeProxyMode cannot be this", value.text, " | ".join(PROXY_MODES))
 
 
 def _patches(patches: Tree | None, add: Add) -> None:

@@ -20,9 +20,6 @@ from labctl.progress import Progress
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
 
-CLEAR = "clear"
-"""The phase in which ``--replace`` deletes the former cluster; what is left of it is not this run's."""
-
 
 @dataclass(frozen=True)
 class Ruins:
@@ -30,8 +27,8 @@ class Ruins:
 
     ``journal`` knows the step that ended it; ``begun`` says that it was written, so that it replaced the one
     of a former cluster. ``kind`` is the program if it was used, ``in_kind`` whether it was at work and
-    containers may still appear, ``trace`` what was done and said, ``keep`` whether the user wants the cluster
-    kept as it is.
+    containers may still appear, ``clearing`` whether the former cluster was being deleted: what is left of it
+    is not this run's. ``trace`` is what was done and said, ``keep`` whether the user wants the cluster kept as it is.
     """
 
     journal: Journal
@@ -39,6 +36,7 @@ class Ruins:
     mark: Mark | None
     kind: Kind | None
     in_kind: bool
+    clearing: bool
     trace: Sequence[str]
     keep: bool
     bundle_directory: Path | None
@@ -87,7 +85,7 @@ def give_up(ruins: Ruins, cause: BaseException, progress: Progress, docker: Dock
 
 def _interrupted(ruins: Ruins, cause: BaseException) -> Interrupted:
     why, step = "", "nothing of it is left; start anew with the same command"
-    if ruins.phase == CLEAR:
+    if ruins.clearing:
         why, step = (
             "the former cluster may be deleted in part",
             f"delete the rest: `labctl down {ruins.name}`",
@@ -118,7 +116,7 @@ def forget(name: str) -> None:
 
 
 def _add_last_words(ruins: Ruins, cause: LabctlError, docker: Docker) -> None:
-    if ruins.phase == "nodes":
+    if ruins.in_kind:
         with contextlib.suppress(LabctlError):
             said = bundle.last_words(ruins.name, docker)
             cause.details = "\n".join(filter(None, (cause.details, said)))

@@ -15,7 +15,6 @@ import yaml
 
 from labctl.cluster import shared
 from labctl.cluster.spec import ClusterSpec
-from labctl.network import registry
 
 LOOPBACK = "127.0.0.1"
 
@@ -47,6 +46,7 @@ def config(
         "name": spec.name,
         "networking": {
             "apiServerAddress": LOOPBACK,
+            "disableDefaultCNI": True,  # kind installs one only for an addon that says so
             "podSubnet": spec.pod_subnet,
             "serviceSubnet": spec.service_subnet,
         },
@@ -57,7 +57,9 @@ def config(
         base["kubeadmConfigPatches"] = [_yaml({"kind": "KubeletConfiguration", "failCgroupV1": False})]
     if needs.restrict_oom_score_adj:
         base["containerdConfigPatches"] = [OOM_PATCH]
-    merged = merge(merge(base, registry.PLUGINS[spec.cni].kind_settings), spec.kind)
+    for addon in spec.addons:
+        base = merge(base, addon.kind_settings)
+    merged = merge(base, spec.kind)
     _close_ports(merged)
     return merged
 

@@ -1,42 +1,85 @@
-"""The nodes: kind makes them, and what was asked of them is read back from them."""
+"""The step in which kind makes the nodes, and what was asked of them is read back from them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
-from labctl import paths
+from labctl import paths, progress
+from labctl.cluster import lock, mark, shared
 from labctl.cluster.kubeconfig import API_PORT
-from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import kindconfig, needs, plan
+from labctl.cluster.up.background import Background
+from labctl.cluster.up.context import Context
 from labctl.cluster.up.kindconfig import MachineNeeds
+from labctl.cluster.up.step import Step
 from labctl.errors import InfrastructureError
 from labctl.tools.docker import Docker
-from labctl.tools.kind import Kind, KindStage
+from labctl.tools.kind import KindStage
+from labctl.waiting import NotYet, until
+
+NETWORK = "kind"
+"""The docker network that kind makes and all its clusters share."""
 
 
-def create(
-    kind: Kind,
-    mark: Mark,
-    config: str,
-    *,
-    timeout: float,
-    on_event: Callable[[str], None],
-    on_stage: Callable[[KindStage], None],
-) -> None:
-    """Let kind make the cluster of ``mark`` within ``timeout`` seconds. Raises what kind's failure means.
-
-    kind writes a kubeconfig and a lock beside it; both go: ours is composed from the node's own.
-    """
-    scratch = paths.cluster_state(mark.cluster) / "kind-kubeconfig"
+def create(run: Context, shown: progress.Step) -> None:
+    """Let kind make the nodes. Raises what kind's failure means, `InfrastructureError` for a setting that is lost."""
+    forced = needs.of_nodes(run.docker)
+    kind = Background("kind makes the nodes", lambda: _kind(run, forced, shown), run.stop)
     try:
-        kind.create_cluster(
-            name=mark.cluster,
+        # The slot stays ours from here on: it is in the mark.
+        with lock.everything():
+            plan.refuse_rivals(run.spec.name, run.docker)
+            run.mark = replace(run.mark, slot=mark.free_slot(run.docker))
+            run.left.marked = True  # before it is: an interrupt may leave a part of the mark
+            mark.put(run.docker, run.mark)
+            new_network = run.docker.network(NETWORK) is None
+            run.left.in_kind = True
+            kind.start()
+            # Two kinds that start side by side would each make the network: nobody else starts before it is
+            # there. kind runs in the other thread so that this one, which took the lock, gives it back.
+            if new_network:
+                until(
+                    lambda: _network(run, kind), what="the docker network exists", within=run.deadline.left()
+                )
+        kind.finish(run.deadline)
+        run.left.in_kind = False
+    finally:
+        if not kind.ended:
+            kind.end()  # an interrupt reaches this thread only
+    read_back(run.docker, run.spec, forced)
+    run.left.containers = tuple(one.id for one in run.docker.containers({mark.KIND_CLUSTER: run.spec.name}))
+    shown.result(f"kind {run.kind.version()}, {run.mark.node_image}")
+
+
+def _network(run: Context, kind: Background) -> None:
+    if not kind.ended and run.docker.network(NETWORK) is None:
+        raise NotYet("kind has not made it yet")
+
+
+def _kind(run: Context, forced: MachineNeeds, shown: progress.Step) -> None:
+    """kind writes a kubeconfig and a lock beside it; both go: ours is composed from the node's own."""
+    config = kindconfig.render(
+        run.spec,
+        forced,
+        shared_directory=shared.make(run.docker, run.mark),
+    )
+
+    def reached(stage: KindStage) -> None:
+        if stage.outcome == "started":
+            shown.note(stage.title)
+
+    scratch = paths.cluster_state(run.spec.name) / "kind-kubeconfig"
+    try:
+        run.kind.create_cluster(
+            name=run.spec.name,
             config=config,
-            image=mark.image,
+            image=run.mark.image,
             kubeconfig=scratch,
-            timeout=timeout,
-            on_event=on_event,
-            on_stage=on_stage,
+            timeout=run.deadline.left(),
+            on_event=run.left.said.append,
+            on_stage=reached,
+            cancel=run.stop,
         )
     finally:
         for path in (scratch, scratch.with_name(scratch.name + ".lock")):
@@ -70,3 +113,6 @@ def read_back(docker: Docker, spec: ClusterSpec, wanted: MachineNeeds) -> None:
                     why=f"{described['Name'].lstrip('/')} is published on {bound['HostIp']}",
                     next_step="please report this with the version of kind (`labctl doctor`)",
                 )
+
+
+STEP = Step("nodes", create, title="Create {spec.nodes} node(s)", changes="the new cluster")

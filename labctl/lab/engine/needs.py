@@ -10,8 +10,7 @@ import socket
 
 from labctl.cluster.running import RunningCluster
 from labctl.lab.api import workers_needed
-from labctl.network.base import NETWORK_POLICY
-from labctl.network.registry import PLUGINS
+from labctl.network.addon import LOAD_BALANCER, POLICY
 
 KUBELET_PORT = 10250
 REACH_SECONDS = 3.0
@@ -31,20 +30,18 @@ def _unmet(need: str, cluster: RunningCluster) -> str:
         complete = len(cluster.containers) == len(cluster.nodes)
         return "" if complete else "needs access to the nodes, a kubeconfig alone gives none"
     if need == "load balancer":
-        return (
-            "" if cluster.load_balancer not in {"", "none"} else "needs a load balancer, the cluster has none"
-        )
+        return _lacking(cluster.provides(LOAD_BALANCER), "needs a load balancer", "the cluster has none")
     if need == "NetworkPolicy":
-        return (
-            ""
-            if _enforces_policies(cluster.cni)
-            else f"needs NetworkPolicy, {cluster.cni or 'the network'} does not enforce it"
+        return _lacking(
+            cluster.provides(POLICY), "needs NetworkPolicy", f"CNI {cluster.cni} does not enforce it"
         )
     return _unreachable(cluster)
 
 
-def _enforces_policies(cni: str) -> bool:
-    return cni in PLUGINS and NETWORK_POLICY in PLUGINS[cni].enforces
+def _lacking(has: bool | None, need: str, why: str) -> str:
+    if has is None:
+        why = "whether the cluster has it is not known"
+    return "" if has else f"{need}, {why}"
 
 
 def _unreachable(cluster: RunningCluster) -> str:

@@ -27,7 +27,7 @@ ENGINE = ("lab", "probe", "cluster/absence", "waiting.py", "parallel.py", "kube.
 def fingerprint(file: LabFile, cluster: RunningCluster, kubernetes: str) -> str:
     """A hash over all that the proof of this lab depends on."""
     found = hashlib.sha256()
-    for part in (kubernetes, cluster.cni, cluster.load_balancer, str(len(cluster.nodes))):
+    for part in (kubernetes, str(cluster.cni), str(cluster.load_balancer), str(len(cluster.nodes))):
         found.update(part.encode() + b"\0")
     for source in _sources(file):
         found.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")

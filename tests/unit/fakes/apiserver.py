@@ -246,10 +246,10 @@ def node(name: str, *, ready: bool = True) -> V1Node:
 
 
 def selected(body: Any, selector: str) -> bool:
-    """Whether the labels of an object fit ``a=b,c=d``."""
+    """Whether the labels of an object fit ``a=b,c=d``; a bare ``a`` asks for any value."""
     labels = body.metadata.labels or {}
-    wanted = dict(piece.split("=", 1) for piece in selector.split(",") if piece)
-    return all(labels.get(name) == value for name, value in wanted.items())
+    pieces = [piece.partition("=") for piece in selector.split(",") if piece]
+    return all(name in labels and (not equals or labels[name] == value) for name, equals, value in pieces)
 
 
 def running(*, workers: int = 2, containers: bool = True, load_balancer: str = "metallb") -> RunningCluster:
