@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.cluster import explain
+from labctl import kubewords
 from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, LabctlError
@@ -154,14 +154,14 @@ def _api(kube: Kube) -> str:
 def _nodes(kube: Kube, spec: ClusterSpec, *, ready: bool) -> str:
     with kube.translated("list the nodes"):
         listed: list[Any] = kube.core.list_node().items
-    complaints = {str(one.metadata.name): explain.node(one) for one in listed} if ready else {}
+    complaints = {str(one.metadata.name): kubewords.node(one) for one in listed} if ready else {}
     bad = {name: text for name, text in sorted(complaints.items()) if text}
     there = len(listed) - len(bad)
     word = "Ready" if ready else "registered"
     if there < spec.nodes:
         missing = sorted(set(spec.node_names()) - {str(one.metadata.name) for one in listed})
         why = [f"{name}: {text}" for name, text in list(bad.items())[:2]]
-        why += [f"not registered: {explain.summary(missing)}"] if missing else []
+        why += [f"not registered: {kubewords.summary(missing)}"] if missing else []
         raise NotYet(f"{there}/{spec.nodes} {word}: {'; '.join(why)}")
     return f"{there}/{spec.nodes} {word}"
 
@@ -186,7 +186,7 @@ def workload(kube: Kube, wanted: Workload) -> str:
                 total, ready = found.spec.replicas or 0, status.ready_replicas or 0
                 updated = status.updated_replicas or 0
     except ApiRefused as refused:
-        if refused.status == 404:
+        if refused.not_found:
             raise Lasting(f"{wanted} does not exist", "gone", GONE_PATIENCE_SECONDS) from refused
         raise
     observed = (status.observed_generation or 0) >= (found.metadata.generation or 0)
@@ -195,15 +195,15 @@ def workload(kube: Kube, wanted: Workload) -> str:
     seen = _why(kube, wanted, found.spec.selector.match_labels or {})
     text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
     if seen.lasting:
-        slow = seen.lasting in explain.SLOW.values()
+        slow = seen.lasting in kubewords.SLOW.values()
         raise Lasting(text, seen.lasting, CRASH_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
     raise NotYet(text)
 
 
-def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> explain.Seen:
+def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> kubewords.Trouble:
     selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
     with kube.translated(f"list the pods of {wanted}"):
         listed: list[Any] = kube.core.list_namespaced_pod(
             namespace=wanted.namespace, label_selector=selector
         ).items
-    return explain.pods(listed)
+    return kubewords.pods(listed)

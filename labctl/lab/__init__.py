@@ -21,36 +21,27 @@ if TYPE_CHECKING:
     from labctl.lab.expectation import Unmet as Unmet
     from labctl.lab.expectation import expect as expect
     from labctl.lab.handle import Cluster as Cluster
-    from labctl.lab.objects import APP_LABEL as APP_LABEL
     from labctl.lab.objects import EMPTY_DIR as EMPTY_DIR
-    from labctl.lab.objects import UNREADY_FILE as UNREADY_FILE
     from labctl.lab.objects import claim as claim
-    from labctl.lab.objects import probe_container as probe_container
     from labctl.lab.objects import probe_deployment as probe_deployment
-    from labctl.lab.objects import probe_on_every_node as probe_on_every_node
     from labctl.lab.objects import probe_pod as probe_pod
-    from labctl.lab.outside import outside_server as outside_server
+    from labctl.probe.objects import APP_LABEL as APP_LABEL
+    from labctl.probe.objects import UNREADY_FILE as UNREADY_FILE
+    from labctl.probe.objects import probe_container as probe_container
+    from labctl.probe.objects import probe_on_every_node as probe_on_every_node
+    from labctl.probe.outside import outside_server as outside_server
     from labctl.waiting import Hopeless as Hopeless
 
 _HOME = {
     "Cluster": "labctl.lab.handle",
     "Hopeless": "labctl.waiting",
-    "outside_server": "labctl.lab.outside",
+    "outside_server": "labctl.probe.outside",
     **dict.fromkeys(("Condition", "Experiment", "Lab", "holds"), "labctl.lab.api"),
     **dict.fromkeys(("CheckFailed", "Unmet", "expect"), "labctl.lab.expectation"),
     **dict.fromkeys(("gone", "ready", "ready_pods"), "labctl.lab.conditions"),
+    **dict.fromkeys(("EMPTY_DIR", "claim", "probe_deployment", "probe_pod"), "labctl.lab.objects"),
     **dict.fromkeys(
-        (
-            "APP_LABEL",
-            "EMPTY_DIR",
-            "UNREADY_FILE",
-            "claim",
-            "probe_container",
-            "probe_deployment",
-            "probe_on_every_node",
-            "probe_pod",
-        ),
-        "labctl.lab.objects",
+        ("APP_LABEL", "UNREADY_FILE", "probe_container", "probe_on_every_node"), "labctl.probe.objects"
     ),
 }
 """Each name of the authors' API and the module it lives in."""

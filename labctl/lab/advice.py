@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from labctl import kubewords
+
 if TYPE_CHECKING:
     from labctl.lab.handle import Cluster
 
@@ -19,7 +21,7 @@ def kube_proxy(k8s: Cluster) -> str | None:
     pods: list[Any] = k8s.core.list_namespaced_pod(
         namespace=SYSTEM, label_selector="k8s-app=kube-proxy"
     ).items
-    covered = {pod.spec.node_name for pod in pods if _is_ready(pod)}
+    covered = {pod.spec.node_name for pod in pods if kubewords.is_ready(pod)}
     missing = [node for node in k8s.nodes if node not in covered]
     if not missing:
         return None
@@ -29,7 +31,7 @@ def kube_proxy(k8s: Cluster) -> str | None:
 def dns(k8s: Cluster) -> str | None:
     """CoreDNS has a ready pod, or names do not resolve."""
     pods = k8s.core.list_namespaced_pod(namespace=SYSTEM, label_selector="k8s-app=kube-dns").items
-    if any(_is_ready(pod) for pod in pods):
+    if any(kubewords.is_ready(pod) for pod in pods):
         return None
     return f"CoreDNS has {len(pods)} pod(s) and none is ready: names do not resolve, addresses still work"
 
@@ -68,8 +70,3 @@ def ready_addresses(k8s: Cluster, service: str, *, namespace: str = "") -> set[s
         one for piece in slices for one in piece.endpoints or () if one.conditions and one.conditions.ready
     ]
     return {address for one in endpoints for address in one.addresses}
-
-
-def _is_ready(pod: object) -> bool:
-    conditions = getattr(getattr(pod, "status", None), "conditions", None) or ()
-    return any(one.type == "Ready" and one.status == "True" for one in conditions)

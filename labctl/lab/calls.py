@@ -13,7 +13,7 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from labctl.errors import DeadlineExceeded, KubernetesError
+from labctl.errors import NOT_FOUND, DeadlineExceeded, KubernetesError
 from labctl.kube import Kube
 from labctl.lab.labels import NONCE, labelled
 from labctl.waiting import Deadline, NotYet, refuse_cancelled, until
@@ -22,7 +22,6 @@ STEP_PATIENCE_SECONDS = 60.0
 """How long a step's calls wait for an API server that is away; one that restarts is back in 10 to 20 s."""
 
 CONFLICT = 409
-NOT_FOUND = 404
 NOT_TAKEN = frozenset({429, 503})
 """Answers that say the request was not carried out."""
 LOST = frozenset({504})

@@ -17,8 +17,11 @@ from labctl.lab.absences import Absences, TakesAway
 from labctl.lab.calls import LabApi
 from labctl.lab.expectation import CheckFailed, Unmet
 from labctl.lab.instance import Instance
-from labctl.lab.outside import OutsideProbe
-from labctl.lab.probes import PORT, NodeProbe, PodProbe
+from labctl.lab.words import Words
+from labctl.probe.node import NodeProbe
+from labctl.probe.objects import PORT
+from labctl.probe.outside import OutsideProbe, networks_of
+from labctl.probe.pod import PodProbe
 from labctl.tools.docker import Docker
 
 if TYPE_CHECKING:
@@ -29,10 +32,8 @@ if TYPE_CHECKING:
 MEMORY = "labctl-memory"
 """The ConfigMap in a lab's first namespace that keeps what a later process must know."""
 
-NOT_FOUND = 404
 
-
-class Cluster(TakesAway):
+class Cluster(TakesAway, Words):
     """The cluster as one lab sees it; ``namespace`` is where its methods look by default."""
 
     def __init__(
@@ -53,7 +54,7 @@ class Cluster(TakesAway):
         self.namespace = next(iter(self.namespaces.values()))
         self.nonce = instance.nonce
         self.labels: Mapping[str, str] = instance.labels
-        self.outside = OutsideProbe()
+        self.outside = OutsideProbe(networks_of([node.address for node in running.nodes], docker))
         self.patience = patience
         """Seconds that a call waits for an API server that is away: none while something is looked at."""
         self.absences = absences or Absences(self)
@@ -245,7 +246,7 @@ class Cluster(TakesAway):
             with self.kube.translated("recall from the lab's ConfigMap"):
                 data = self.core.read_namespaced_config_map(name=MEMORY, namespace=self.namespace).data or {}
         except ApiRefused as refused:
-            if refused.status != NOT_FOUND:
+            if not refused.not_found:
                 raise
             data = {}
         if name not in data:

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from labctl.cluster.probepods import PROOF_LABEL
 
 from labctl.cluster import formerproofs, lock
-from labctl.cluster.probepods import PROOF_LABEL
 from labctl.errors import ApiRefused, Conflict
 from labctl.progress import Quiet
 
