@@ -18,25 +18,16 @@ if TYPE_CHECKING:
     from labctl.lab.handle import Cluster
 
 
-def ready(*pods: str, namespace: str = "") -> Condition:
-    """Every pod of these names is Ready."""
+def ready(app: str, count: int = 0, *, namespace: str = "") -> Condition:
+    """All pods with ``app=APP`` are Ready, and there are ``count`` of them; at least one where no number is given.
+
+    A pod made by `labctl.lab.pod` carries its own name as this label.
+    """
 
     def look(k8s: Cluster) -> None:
-        for name in pods:
-            refuse_unready(k8s.pod(name, namespace=namespace))
-
-    return look
-
-
-def ready_pods(app: str, count: int, *, namespace: str = "") -> Condition:
-    """The label ``app`` is carried by exactly ``count`` pods, and all of them are Ready."""
-
-    def look(k8s: Cluster) -> None:
-        found = k8s.pods(app, namespace=namespace)
+        found = k8s.some_pods(app, count=count, namespace=k8s.where(namespace))
         for pod in found:
             refuse_unready(pod)
-        if len(found) != count:
-            raise CheckFailed(f"{len(found)} pod(s) with app={app}", expected=f"{count} pod(s)")
 
     return look
 

@@ -19,9 +19,6 @@ from labctl.lab.expectation import CheckFailed, Unmet
 from labctl.lab.instance import Instance
 from labctl.lab.words import Words
 from labctl.probe.node import NodeProbe
-from labctl.probe.objects import PORT
-from labctl.probe.outside import OutsideProbe, networks_of
-from labctl.probe.pod import PodProbe
 from labctl.tools.docker import Docker
 
 if TYPE_CHECKING:
@@ -54,7 +51,6 @@ class Cluster(TakesAway, Words):
         self.namespace = next(iter(self.namespaces.values()))
         self.nonce = instance.nonce
         self.labels: Mapping[str, str] = instance.labels
-        self.outside = OutsideProbe(networks_of([node.address for node in running.nodes], docker))
         self.patience = patience
         """Seconds that a call waits for an API server that is away: none while something is looked at."""
         self.absences = absences or Absences(self)
@@ -181,10 +177,6 @@ class Cluster(TakesAway, Words):
 
     # --- probes
 
-    def probe(self, pod: str, *, namespace: str = "", port: int = PORT) -> PodProbe:
-        """A probe pod of this lab, to dial, resolve and touch files from."""
-        return PodProbe(self.kube, self.where(namespace), pod, port=port)
-
     def node(self, name: str) -> NodeProbe:
         """A node, entered through its container; the lab says ``needs=["node access"]``."""
         container = self._node(name).container
@@ -209,14 +201,6 @@ class Cluster(TakesAway, Words):
     def pod(self, name: str, *, namespace: str = "") -> Any:
         """The V1Pod of that name; untyped here, because the client types every field as Optional."""
         return self.core.read_namespaced_pod(name=name, namespace=self.where(namespace))
-
-    def pods(self, app: str = "", *, namespace: str = "") -> list[Any]:
-        """The V1Pods with ``app=APP`` (else: all of the namespace) that are not being deleted, by name."""
-        found: list[Any] = self.core.list_namespaced_pod(
-            namespace=self.where(namespace), label_selector=f"app={app}" if app else ""
-        ).items
-        alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
-        return sorted(alive, key=lambda pod: str(pod.metadata.name))
 
     def uid(self, pod: str, *, namespace: str = "") -> str:
         """The UID of the pod that has this name now."""

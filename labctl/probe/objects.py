@@ -63,7 +63,7 @@ NOBODY = 65532
 """The user and group that probe pods run as; the image asks for root, the Pod Security Standard forbids it."""
 
 
-def probe_container(
+def container(
     name: str = CONTAINER,
     *,
     port: int = PORT,
@@ -134,13 +134,13 @@ def selector(name: str) -> V1LabelSelector:
     return V1LabelSelector(match_labels={APP_LABEL: name})
 
 
-def probe_on_every_node(
+def on_every_node(
     name: str, *, workers_only: bool = False, labels: Mapping[str, str] | None = None
 ) -> V1DaemonSet:
     """A DaemonSet of probe pods: one on every node, the control plane too unless ``workers_only``.
 
     The pods carry ``labels`` besides ``app=NAME``."""
-    spec = pod_spec([probe_container()])
+    spec = pod_spec([container()])
     if not workers_only:
         spec.tolerations = [V1Toleration(operator="Exists", effect="NoSchedule")]
     return V1DaemonSet(
@@ -149,12 +149,15 @@ def probe_on_every_node(
     )
 
 
-def service(name: str, *, app: str = "", kind: str = "ClusterIP", **more: Any) -> V1Service:
+def service(
+    name: str, *, app: str = "", kind: str = "ClusterIP", node_port: int | None = None, **more: Any
+) -> V1Service:
     """A Service in front of the probe pods with ``app=APP`` (else ``app=NAME``), on port 80.
 
-    ``kind`` is the Service's type, ``more`` are fields of the client's V1ServiceSpec.
+    ``kind`` is the Service's type, ``node_port`` asks for one port of the nodes, ``more`` are fields of
+    the client's V1ServiceSpec.
     """
-    ports = [V1ServicePort(port=SERVICE_PORT, target_port=PORT)]
+    ports = [V1ServicePort(port=SERVICE_PORT, target_port=PORT, node_port=node_port)]
     spec = V1ServiceSpec(type=kind, selector={APP_LABEL: app or name}, ports=ports, **more)
     return V1Service(metadata=V1ObjectMeta(name=name), spec=spec)
 

@@ -81,26 +81,26 @@ class OutsideProbe:
     def __str__(self) -> str:
         return "this machine"
 
-    def get(
+    def dial(
         self,
         host: str,
         port: int,
-        path: str = WHO,
         *,
         tries: int = 1,
+        request: str = WHO,
         timeout: float = TIMEOUT_SECONDS,
     ) -> Dialled:
-        """``GET path`` over up to ``tries`` fresh connections, one after the other; ends with the first that fails.
+        """``GET request`` over up to ``tries`` fresh connections, one after the other; ends with the first that fails.
 
         ``timeout`` is seconds for a whole connection. Raises `ProbeDidNotRun` for an address that is
         neither this machine's nor its clusters': a packet to a stranger is no probe.
         """
-        target = f"http://{host}:{port}/{path}"
+        target = f"http://{host}:{port}/{request}"
         self._refuse_strangers(host, target)
         answers: list[str] = []
         for _ in range(tries):
             try:
-                answers.append(_get(host, port, path, timeout))
+                answers.append(_get(host, port, request, timeout))
             except http.client.HTTPException as strange:
                 why = f"not an HTTP answer: {type(strange).__name__} {strange}"
                 return Dialled(target, tuple(answers), (why,), unnamed=1)
@@ -124,7 +124,7 @@ class OutsideProbe:
 
     def seen_as(self, host: str, port: int) -> str:
         """The source address that the server behind ``host`` sees, or an empty text if nobody answers."""
-        return self.get(host, port, "clientip").answer.rpartition(":")[0].strip("[]")
+        return self.dial(host, port, request="clientip").answer.rpartition(":")[0].strip("[]")
 
     def address_towards(self, host: str) -> str:
         """The address that this machine puts on packets to ``host``."""

@@ -113,7 +113,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(stage, "PODS_SECONDS", 0.3)
     monkeypatch.setattr("sys.platform", "linux")
     made = World()
-    monkeypatch.setattr(OutsideProbe, "get", lambda *_, **__: Dialled("lb", (f"peer-w1/{made.nonce}",)))
+    monkeypatch.setattr(OutsideProbe, "dial", lambda *_, **__: Dialled("lb", (f"peer-w1/{made.nonce}",)))
     return made
 
 
@@ -192,7 +192,7 @@ def test_an_api_that_is_gone_fails_the_proofs_with_its_reason(
 def test_an_address_that_somebody_else_answers_on_does_not_count(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OutsideProbe, "get", lambda *_, **__: Dialled("lb", ("peer-w1/forged",)))
+    monkeypatch.setattr(OutsideProbe, "dial", lambda *_, **__: Dialled("lb", ("peer-w1/forged",)))
     assert outcome(prove(world))["load-balancer"] is False
 
 

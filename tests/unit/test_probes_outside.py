@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import socket
 import threading
@@ -12,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from labctl.errors import ImageUnavailable, ProbeDidNotRun
-from labctl.probe.bystander import PREPARED, Bystander
+from labctl.probe.bystander import Bystander
 from labctl.probe.outside import OutsideProbe, networks_of, outside_server
 from labctl.process import Completed
 from labctl.tools.docker import Docker, Network
@@ -20,11 +21,11 @@ from labctl.tools.docker import Docker, Network
 
 def test_open_and_refused() -> None:
     with outside_server("127.0.0.1", "hello nonce") as server:
-        seen = OutsideProbe().get("127.0.0.1", server.port, "x", tries=3)
+        seen = OutsideProbe().dial("127.0.0.1", server.port, request="x", tries=3)
         assert seen.open and seen.responders == {"hello nonce"} and len(seen.answers) == 3
         assert [path for _, _, path in server.calls] == ["/x"] * 3
         port = server.port
-    after = OutsideProbe().get("127.0.0.1", port)
+    after = OutsideProbe().dial("127.0.0.1", port)
     assert after.blocked and after.refused
 
 
@@ -32,14 +33,14 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     with outside_server("127.0.0.1", "direct") as server:
-        assert OutsideProbe().get("127.0.0.1", server.port).answer == "direct"
+        assert OutsideProbe().dial("127.0.0.1", server.port).answer == "direct"
 
 
 def test_silence_is_blocked_but_not_refused() -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(1)
-        seen = OutsideProbe().get("127.0.0.1", deaf.getsockname()[1], timeout=0.2)
+        seen = OutsideProbe().dial("127.0.0.1", deaf.getsockname()[1], timeout=0.2)
     assert seen.blocked and not seen.refused
 
 
@@ -56,7 +57,7 @@ def test_a_server_that_speaks_no_http_is_somebody() -> None:
 
         thread = threading.Thread(target=answer)
         thread.start()
-        seen = OutsideProbe().get("127.0.0.1", other.getsockname()[1])
+        seen = OutsideProbe().dial("127.0.0.1", other.getsockname()[1])
         thread.join()
     assert not seen.open and not seen.blocked
 
@@ -67,7 +68,7 @@ def test_a_try_that_could_not_be_made_is_no_answer(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(socket, "create_connection", no_descriptor_left)
     with pytest.raises(ProbeDidNotRun, match="Too many open files"):
-        OutsideProbe().get("127.0.0.1", 80)
+        OutsideProbe().dial("127.0.0.1", 80)
 
 
 def test_a_server_on_a_foreign_address_does_not_start() -> None:
@@ -85,7 +86,7 @@ def test_nobody_is_called_but_ourselves_and_what_is_allowed(
 ) -> None:
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("a packet left"))
     with pytest.raises(ProbeDidNotRun, match="does not call"):
-        OutsideProbe(networks_of(["172.31.255.2"], cast(Docker, FakeDocker()))).get(host, 80)
+        OutsideProbe(networks_of(["172.31.255.2"], cast(Docker, FakeDocker()))).dial(host, 80)
 
 
 def test_only_networks_that_this_machine_is_on_are_reached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +123,7 @@ def test_a_server_that_trickles_ends_by_the_time_of_the_call() -> None:
         thread = threading.Thread(target=trickle)
         thread.start()
         started = time.monotonic()
-        seen = OutsideProbe().get("127.0.0.1", slow.getsockname()[1], timeout=0.3)
+        seen = OutsideProbe().dial("127.0.0.1", slow.getsockname()[1], timeout=0.3)
         stop.set()
         thread.join()
     assert seen.blocked and not seen.refused
@@ -169,15 +170,20 @@ def bystander(docker: BystandersDocker) -> Bystander:
     return Bystander(cast(Docker, docker), "a-worker")
 
 
-def test_a_bystander_has_no_way_out_and_stays_no_longer_than_its_call() -> None:
-    docker = BystandersDocker(0, "HTTP/1.0 200 OK\r\n\r\nweb/nonce", f"{PREPARED}\n")
-    assert bystander(docker).get("172.18.0.3", 80).responders == {"web/nonce"}
+def line(host: str, code: int, said: str) -> str:
+    return f"{host} {code} {base64.b64encode(said.encode()).decode()}\n"
+
+
+def test_a_bystander_has_no_way_out_and_stays_no_longer_than_its_calls() -> None:
+    ok = "HTTP/1.0 200 OK\r\n\r\n"
+    lines = line("172.18.0.4", 0, f"{ok}web-2/nonce") + line("172.18.0.3", 0, f"{ok}web-1/nonce")
+    docker = BystandersDocker(0, lines)
+    seen = bystander(docker).dial_each(["172.18.0.3", "172.18.0.4"], 80)
+    assert [one.answer for one in seen] == ["web-1/nonce", "web-2/nonce"]
     assert {"--rm", "--network=kind", "--cap-drop=ALL"} <= set(docker.options)
     script = docker.argv[1]
     assert (
-        script.index("route del default")
-        < script.index("ip -4 route show default")
-        < script.index("/dev/tcp")
+        script.index("route del default") < script.index("route show default") < script.index('call "$host"')
     )
 
 
@@ -190,13 +196,13 @@ def test_a_bystander_has_no_way_out_and_stays_no_longer_than_its_call() -> None:
     ],
 )
 def test_a_bystander_knows_refusal_from_silence(code: int, said: str, refused: bool) -> None:
-    seen = bystander(BystandersDocker(code, "", f"{PREPARED}\n{said}")).get("10.0.0.1", 80)
+    seen = bystander(BystandersDocker(0, line("10.0.0.1", code, said))).dial("10.0.0.1", 80)
     assert seen.blocked
     assert seen.refused is refused
 
 
 def test_an_answer_that_is_no_http_is_somebody_to_a_bystander() -> None:
-    seen = bystander(BystandersDocker(0, "220 mail ready\r\n", PREPARED)).get("10.0.0.1", 25)
+    seen = bystander(BystandersDocker(0, line("10.0.0.1", 0, "220 mail ready\r\n"))).dial("10.0.0.1", 25)
     assert not seen.open and not seen.blocked
 
 
@@ -204,16 +210,17 @@ def test_an_answer_that_is_no_http_is_somebody_to_a_bystander() -> None:
     "docker",
     [
         BystandersDocker(2, "", "RTNETLINK answers: Operation not permitted"),
-        BystandersDocker(124, "", "killed before it could begin"),
-        BystandersDocker(137, "", PREPARED),
+        BystandersDocker(0, ""),
+        BystandersDocker(0, line("10.0.0.2", 124, "")),
+        BystandersDocker(0, line("10.0.0.1", 137, "killed")),
         BystandersDocker(0, error=ImageUnavailable("image is not here", why="no such image")),
     ],
 )
 def test_a_bystander_that_could_not_call_has_seen_nothing(docker: BystandersDocker) -> None:
     with pytest.raises(ProbeDidNotRun):
-        bystander(docker).get("10.0.0.1", 80)
+        bystander(docker).dial("10.0.0.1", 80)
 
 
 def test_a_bystander_calls_addresses_only() -> None:
     with pytest.raises(ProbeDidNotRun, match="no IPv4 address"):
-        bystander(BystandersDocker(0)).get("example.com", 80)
+        bystander(BystandersDocker(0)).dial("example.com", 80)

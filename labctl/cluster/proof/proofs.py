@@ -124,7 +124,7 @@ def load_balancer(stage: Stage) -> Proof:
             raise NotYet("the Service has no external address yet")
         if address not in pool:
             raise Hopeless(f"the address {address} is not of the pool {pool}")
-        call = outside.get(address, SERVICE_PORT, timeout=CALL_SECONDS)
+        call = outside.dial(address, SERVICE_PORT, timeout=CALL_SECONDS)
         if not _ours(call.answer.strip(), stage):
             raise NotYet(str(call))
         return f"{address} answers"

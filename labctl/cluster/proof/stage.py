@@ -19,7 +19,7 @@ from labctl.errors import InfrastructureError, LabctlError
 from labctl.kube import Kube
 from labctl.probe import NONCE_LABEL
 from labctl.probe.answers import Dialled
-from labctl.probe.objects import probe_on_every_node, service
+from labctl.probe.objects import on_every_node, service
 from labctl.probe.pod import PodProbe
 from labctl.progress import Progress
 from labctl.waiting import Hopeless, NotYet, until
@@ -79,7 +79,7 @@ def set_up(stage: Stage, progress: Progress) -> Iterator[None]:
             stage.service = str(_serve(stage, "backends").spec.cluster_ip)
             if stage.cluster.load_balancer not in {"", "none"}:
                 _serve(stage, "front", kind="LoadBalancer")
-            pods = probe_on_every_node(PEER, labels={NONCE_LABEL: stage.nonce})
+            pods = on_every_node(PEER, labels={NONCE_LABEL: stage.nonce})
             with stage.kube.translated("create the proof's pods"):
                 stage.kube.apps.create_namespaced_daemon_set(namespace=stage.namespace, body=pods)
             stage.peers = until(
