@@ -49,6 +49,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+NOT_FOUND = 404
+"""The HTTP status of what does not exist."""
+
 
 class LabctlError(Exception):
     """The root: ``what`` went wrong, ``why``, and the ``next_step`` the user can take.
@@ -249,6 +252,11 @@ class ApiRefused(KubernetesError):
         self.status = status
         self.reason = reason
         super().__init__(what, why=why or f"{status} {reason}", next_step=next_step)
+
+    @property
+    def not_found(self) -> bool:
+        """Whether what was asked for does not exist."""
+        return self.status == NOT_FOUND
 
 
 class ProofFailed(InfrastructureError):

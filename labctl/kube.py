@@ -28,7 +28,7 @@ from kubernetes.stream import stream
 from websocket import WebSocketException
 
 from labctl import files, paths
-from labctl.errors import ApiRefused, ApiUnreachable, DeadlineExceeded, LabctlError, StateUnusable
+from labctl.errors import NOT_FOUND, ApiRefused, ApiUnreachable, DeadlineExceeded, LabctlError, StateUnusable
 from labctl.waiting import bounded
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ RETRY_AFTER_MOST_SECONDS = 5.0
 
 _HANDSHAKE = re.compile(r"Handshake status (\d{3}) ([A-Za-z ]*)")
 
-NOT_FOUND = 404
 
 ERROR_CHANNEL = 3
 """The websocket channel on which an exec reports how it ended."""

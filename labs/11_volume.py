@@ -5,215 +5,102 @@ with a life of its own. A million random bytes go to two places at once, one bes
 container and one into the claim; then the pod is deleted, and another one looks for them.
 
 The claim's storage is a directory of one node, so the successor has to run there. Where the nodes
-share a directory, a volume can follow its pod to another node; that is tried at the end.
+share a directory, a volume can lead from node to node; at the end the bytes go that way.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from secrets import token_hex
 
-from kubernetes.client import (
-    V1HostPathVolumeSource,
-    V1ObjectMeta,
-    V1PersistentVolume,
-    V1PersistentVolumeSpec,
-)
+from labctl.lab import Cluster, Experiment, Lab, advice, claim, expect, holds, pod, ready, volume
 
-from labctl.lab import (
-    EMPTY_DIR,
-    Cluster,
-    Experiment,
-    Lab,
-    Unmet,
-    claim,
-    expect,
-    gone,
-    holds,
-    probe_pod,
-    ready,
-)
-
-lab = Lab(term="볼륨")
-
-POD, CLAIM = "writer", "kept"
-KEPT, LOST = "/kept/data", "/lost/data"
-SIZE = 1_000_000
+lab = Lab(term="볼륨", settled=[ready("writer")])
 
 
-def create_writer(k8s: Cluster, claim_name: str = CLAIM) -> None:
-    pod = probe_pod(POD, volumes={"/kept": claim_name, "/lost": EMPTY_DIR})
-    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=pod)
-
-
-def volume_of_pod(k8s: Cluster) -> str:
-    """The UID of the PersistentVolume behind the claim that the pod mounts, or an empty text."""
-    used = [
-        v.persistent_volume_claim.claim_name for v in k8s.pod(POD).spec.volumes if v.persistent_volume_claim
-    ]
-    bound = k8s.core.read_namespaced_persistent_volume_claim(
-        name=used[0], namespace=k8s.namespace
-    ).spec.volume_name
-    return str(k8s.core.read_persistent_volume(name=bound).metadata.uid) if bound else ""
+def create_writer(k8s: Cluster, claimed: str) -> None:
+    body = pod("writer", volumes={"/kept": claimed, "/lost": "emptyDir"})
+    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=body)
 
 
 @lab.step("Ask for storage and start a pod on it")
 def start(k8s: Cluster) -> None:
-    k8s.core.create_namespaced_persistent_volume_claim(
-        namespace=k8s.namespace, body=claim(CLAIM, size="16Mi")
-    )
-    create_writer(k8s)
+    k8s.core.create_namespaced_persistent_volume_claim(namespace=k8s.namespace, body=claim("kept"))
+    create_writer(k8s, "kept")
 
 
-@lab.step("Write the same random bytes to both places", when=ready(POD))
+@lab.step("Write the same random bytes to both places", when=ready("writer"))
 def write(k8s: Cluster) -> None:
-    digest = k8s.probe(POD).write_random(SIZE, [KEPT, LOST], prefix=k8s.nonce)
-    twin = k8s.probe(POD).sha256(LOST)
-    k8s.remember(digest=digest, twin=twin, first_pod=k8s.uid(POD), volume=volume_of_pod(k8s))
+    writer = k8s.probe("writer")
+    digest = writer.write_random(1_000_000, ["/kept/data", "/lost/data"], prefix=k8s.nonce)
+    twin = writer.sha256("/lost/data")
+    k8s.remember(digest=digest, twin=twin, pod=k8s.uids("writer"), volume=k8s.volume_of("writer"))
 
 
-@lab.step("Delete the pod")
-def delete(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_pod(name=POD, namespace=k8s.namespace)
-
-
-@lab.step("Start its successor on the same claim", when=gone(POD))
-def replace(k8s: Cluster) -> None:
-    create_writer(k8s)
+@lab.step("Delete the pod, and start a successor on the same claim")
+def replace(k8s: Cluster, claimed: str = "kept") -> None:
+    k8s.core.delete_namespaced_pod(name="writer", namespace=k8s.namespace, grace_period_seconds=0)
+    create_writer(k8s, claimed)
 
 
 @lab.check("Another pod finds the same bytes", within=60)
 def bytes_survive(k8s: Cluster) -> None:
-    written = k8s.recall("digest")
-    expect(
-        k8s.uid(POD) != k8s.recall("first_pod"),
-        seen="still the first pod",
-        expected="a successor with another UID",
-    )
-    found = k8s.probe(POD).sha256(KEPT)
-    expect(
-        found == written,
-        expected=f"SHA-256 {written}",
-        seen=f"SHA-256 {found}" if found else f"no file {KEPT}",
-    )
+    k8s.expect_none_of("pod", k8s.uids("writer"))
+    k8s.expect_same("digest", k8s.probe("writer").sha256("/kept/data"))
 
 
 @lab.check("The successor mounts the same PersistentVolume")
 def same_volume(k8s: Cluster) -> None:
-    before, now = k8s.recall("volume"), volume_of_pod(k8s)
-    expect(bool(now) and now == before, expected=f"volume {before}", seen=f"volume {now or 'none'}")
+    k8s.expect_same("volume", k8s.volume_of("writer"))
 
 
 @lab.check("What lay beside the container is gone", control=bytes_survive)
 def rest_is_lost(k8s: Cluster) -> None:
-    written, twin = k8s.recall("digest"), k8s.recall("twin")
-    expect(twin == written, seen=f"SHA-256 {twin}", expected=f"the first pod had both copies, {written}")
-    left = k8s.probe(POD).output(["ls", "-A", "/lost"]).split()
+    k8s.expect_same("digest", k8s.recall("twin"))
+    left = k8s.probe("writer").output(["ls", "-A", "/lost"]).split()
     expect(not left, seen=f"/lost holds {', '.join(left)}", expected="an empty directory")
 
 
-@contextmanager
-def shared_room(k8s: Cluster, name: str) -> Iterator[str]:
-    """An empty directory that is one and the same on all workers; gone after the block."""
-    path = f"{k8s.shared_directory()}/{name}"
-    node = k8s.node(k8s.workers[0])
-    node.output(["mkdir", "--mode=0777", path])
-    try:
-        yield path
-    finally:
-        node.output(["rm", "-rf", path])
-
-
-def create_shared(k8s: Cluster, name: str, path: str) -> None:
-    """A volume in the directory that the nodes share, and a claim for exactly this volume."""
-    spec = V1PersistentVolumeSpec(
-        capacity={"storage": "16Mi"},
-        access_modes=["ReadWriteMany"],
-        persistent_volume_reclaim_policy="Retain",
-        host_path=V1HostPathVolumeSource(path=path, type="DirectoryOrCreate"),
-    )
-    k8s.core.create_persistent_volume(body=V1PersistentVolume(metadata=V1ObjectMeta(name=name), spec=spec))
-    body = claim(name, volume=name, shared=True)
-    k8s.core.create_namespaced_persistent_volume_claim(namespace=k8s.namespace, body=body)
-
-
-def create_mover(k8s: Cluster, name: str, node: str) -> None:
-    pod = probe_pod(name, node=node, volumes={"/shared": name})
-    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=pod)
-
-
-@lab.experiment("On storage that the nodes share, the bytes are found on another node")
+@lab.experiment("Over storage that nodes share, the bytes reach another node", needs=["node access"])
 def bytes_travel(k8s: Cluster) -> Experiment:
-    name = k8s.own(f"mover-{token_hex(4)}")
-    with shared_room(k8s, name) as path:
-        here, there = k8s.workers[:2]
-        create_shared(k8s, name, path)
-        create_mover(k8s, name, here)
-        yield holds("A pod on one node mounts the shared volume", ready(name), within=60)
-        digest = k8s.probe(name).write_random(SIZE, ["/shared/data"], prefix=k8s.nonce)
-        first = k8s.uid(name)
-        k8s.core.delete_namespaced_pod(name=name, namespace=k8s.namespace)
-        yield holds("It is deleted", gone(name), within=60)
-        create_mover(k8s, name, there)
+    k8s.recall("digest")
+    here = k8s.pod("writer").spec.node_name
+    with k8s.shared_room() as path:
+        k8s.core.create_persistent_volume(body=volume(k8s.own("shared"), path))
+        wanted = claim("shared", volume=k8s.own("shared"))
+        k8s.core.create_namespaced_persistent_volume_claim(namespace=k8s.namespace, body=wanted)
+        both, copy = {"/kept": "kept", "/shared": "shared"}, ["cp", "/kept/data", "/shared/data"]
+        receiver = pod("receiver", node=k8s.another_worker(here), volumes={"/shared": "shared"})
+        for body in (pod("carrier", node=here, volumes=both, runs=copy), receiver):
+            k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=body)
 
-        def same_bytes(k8s: Cluster) -> None:
-            pod = k8s.pod(name)
-            expect(
-                pod.spec.node_name == there and pod.metadata.uid != first,
-                seen=f"a pod on {pod.spec.node_name}",
-            )
-            found = k8s.probe(name).sha256("/shared/data")
-            expect(
-                found == digest,
-                expected=f"SHA-256 {digest}",
-                seen=f"SHA-256 {found}" if found else "no such file",
-            )
+        def arrived(k8s: Cluster) -> None:
+            k8s.expect_same("digest", k8s.one_of("receiver").sha256("/shared/data"))
 
-        yield holds("Another pod, on another node, finds the same bytes", same_bytes, within=60)
+        yield holds("What one pod copies to the shared volume, a pod elsewhere finds", arrived, within=90)
 
 
 @lab.sabotage("sixteen bytes of the file are overwritten", breaks=bytes_survive)
 def overwrite(k8s: Cluster) -> None:
-    k8s.probe(POD).output(
-        ["sh", "-c", f"printf XXXXXXXXXXXXXXXX | dd of={KEPT} bs=1 seek=12345 conv=notrunc"]
-    )
+    spoil = "printf XXXXXXXXXXXXXXXX | dd of=/kept/data bs=1 seek=12345 conv=notrunc"
+    k8s.probe("writer").output(["sh", "-c", spoil])
 
 
 @lab.sabotage("the successor is given another claim", breaks=(bytes_survive, same_volume))
 def other_claim(k8s: Cluster) -> None:
-    k8s.core.delete_namespaced_pod(name=POD, namespace=k8s.namespace, grace_period_seconds=0)
     k8s.core.create_namespaced_persistent_volume_claim(namespace=k8s.namespace, body=claim("other"))
-    create_writer(k8s, "other")
+    replace(k8s, "other")
 
 
 @lab.sabotage("somebody restores the file beside the container", breaks=rest_is_lost)
 def restore(k8s: Cluster) -> None:
-    k8s.probe(POD).output(["cp", KEPT, LOST])
+    k8s.probe("writer").output(["cp", "/kept/data", "/lost/data"])
 
 
-@lab.sabotage("the second node's directory is another one", breaks=bytes_travel)
+@lab.sabotage("on the other node the shared directory is not shared", breaks=bytes_travel)
 def not_shared(k8s: Cluster) -> Iterator[None]:
-    try:
-        path = k8s.shared_directory()
-    except Unmet:
-        yield
-        return
-    node = k8s.node(k8s.workers[1])
+    path, node = k8s.shared_path(), k8s.node(k8s.another_worker(k8s.pod("writer").spec.node_name))
+    node.output(["mkdir", "--parents", path])
     node.output(["mount", "-t", "tmpfs", "-o", "mode=0777", "tmpfs", path])
     yield
-    node.output(["umount", "--lazy", path])
+    node.run(["umount", "--lazy", path])
 
 
-@lab.hint()
-def claim_is_pending(k8s: Cluster) -> str | None:
-    """A claim without a volume: nobody made one."""
-    found = k8s.core.read_namespaced_persistent_volume_claim(name=CLAIM, namespace=k8s.namespace)
-    if found.status.phase == "Bound":
-        return None
-    kinds = [one.metadata.name for one in k8s.storage.list_storage_class().items]
-    wanted = found.spec.storage_class_name or "the default one, and there is none"
-    return f"claim {CLAIM} is {found.status.phase}: it wants {wanted}; storage classes: {', '.join(kinds) or 'none'}"
-
-
-@lab.hint()
-def pod_is_missing(k8s: Cluster) -> str | None:
-    return None if k8s.pods(POD) else f"pod {POD} does not exist; run the lab again: `labctl lab run 11`"
+lab.hint(advice.claim_is_bound("kept"))

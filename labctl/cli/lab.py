@@ -154,6 +154,18 @@ def reset(console: Console, /, **where: Any) -> None:
     console.data({"removed": removed}, lambda: f"{removed} object(s) removed")
 
 
+@lab.command()
+@click.argument("name", metavar="NN_SLUG")
+@labs_folder
+@click.pass_obj
+def new(console: Console, name: str, folder: Path | None) -> None:
+    """Begin a lab: write a file that runs, and whose proof fails until its check is written."""
+    from labctl.lab import skeleton
+
+    path = skeleton.write(folder or loader.own_folder(), name)
+    console.data({"path": str(path)}, lambda: f"{path}: write it, then `labctl lab prove {path.name[:2]}`")
+
+
 def _go(console: Console, verb: Verb, **where: Any) -> int:
     from labctl.cli import lab_text
     from labctl.lab.results import as_json

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labctl import files, paths
+from labctl import files, kubewords, paths
 from labctl.cluster import journal
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE
 from labctl.errors import CommandFailed, LabctlError
@@ -195,10 +195,7 @@ def _not_ready(kubectl: NodeKubectl, place: Path) -> None:
         ["get", "pods", "--all-namespaces", "--output=json", "--request-timeout=10s"], timeout=20
     )
     for pod in json.loads(done.stdout)["items"]:
-        conditions = pod.get("status", {}).get("conditions") or ()
-        if any(one["type"] == "Ready" and one["status"] == "True" for one in conditions):
-            continue
-        if pod.get("status", {}).get("phase") == "Succeeded":
+        if kubewords.is_ready(pod) or pod.get("status", {}).get("phase") == "Succeeded":
             continue
         space, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         for file, argv in {

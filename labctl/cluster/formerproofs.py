@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from labctl.cluster import lock
-from labctl.cluster.probepods import NAMESPACE_PREFIX, PROOF_LABEL
+from labctl.cluster.proof.stage import NAMESPACE_PREFIX, PROOF_LABEL
 from labctl.errors import LabctlError
 from labctl.kube import Kube
 from labctl.progress import Progress

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from labctl.cluster import explain
+from labctl import kubewords
 from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, LabctlError
@@ -188,7 +188,7 @@ def _nodes(kube: Kube, names: Sequence[str], started: Started, *, ready: bool) -
     if there < len(names):
         missing = sorted(set(names) - {str(one.metadata.name) for one in listed})
         why = [f"{name}: {text}" for name, text in list(bad.items())[:2]]
-        why += [f"not registered: {explain.summary(missing)}"] if missing else []
+        why += [f"not registered: {kubewords.summary(missing)}"] if missing else []
         raise NotYet(f"{there}/{len(names)} {word}: {'; '.join(why)}")
     return f"{there}/{len(names)} {word}"
 
@@ -199,9 +199,9 @@ def _complaint(node: Any, started: Started) -> str:
     The API server keeps what a node said before its container was stopped, and nobody takes it back for
     the first 40 s: until the kubelet has reported again the node is not Ready, whatever stands there.
     """
-    if explain.before(explain.last_report(node), started.get(str(node.metadata.name))):
+    if kubewords.before(kubewords.last_report(node), started.get(str(node.metadata.name))):
         return "started anew, has not reported since"
-    return explain.node(node)
+    return kubewords.node(node)
 
 
 def workload(kube: Kube, wanted: Workload, started: Started | None = None) -> str:
@@ -229,33 +229,33 @@ def workload(kube: Kube, wanted: Workload, started: Started | None = None) -> st
     observed = (status.observed_generation or 0) >= (found.metadata.generation or 0)
     labels = found.spec.selector.match_labels or {}
     if observed and total and ready >= total and updated >= total:
-        if started and (old := explain.from_before(_pods(kube, wanted, labels), started)):
-            raise NotYet(f"not started again since its node was: {explain.summary(old)}")
+        if started and (old := kubewords.from_before(_pods(kube, wanted, labels), started)):
+            raise NotYet(f"not started again since its node was: {kubewords.summary(old)}")
         return f"{ready}/{total} ready"
     seen = _why(kube, wanted, labels)
     text = f"{ready}/{total or '?'} ready" + (f": {seen.text}" if seen.text else "")
     if seen.lasting:
-        slow = seen.lasting in explain.SLOW.values()
+        slow = seen.lasting in kubewords.SLOW.values()
         raise Lasting(text, seen.lasting, CRASH_PATIENCE_SECONDS if slow else PATIENCE_SECONDS)
     raise NotYet(text)
 
 
-def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> explain.Seen:
+def _why(kube: Kube, wanted: Workload, labels: dict[str, str]) -> kubewords.Trouble:
     listed = _pods(kube, wanted, labels)
-    seen = explain.pods(listed)
-    if seen.lasting in explain.SLOW.values() and (said := _last_words(kube, listed)):
+    seen = kubewords.pods(listed)
+    if seen.lasting in kubewords.SLOW.values() and (said := _last_words(kube, listed)):
         return replace(seen, text=f"{seen.text}; it said: {said}")
     return seen
 
 
 def _last_words(kube: Kube, listed: Sequence[Any]) -> str:
     """What the first program that keeps failing said before it ended last; '' where nothing can be had."""
-    for namespace, pod, container in explain.crashing(listed):
+    for namespace, pod, container in kubewords.crashing(listed):
         with suppress(LabctlError), kube.translated("read a log"):
             log = kube.core.read_namespaced_pod_log(
                 name=pod, namespace=namespace, container=container, previous=True, tail_lines=LOG_LINES
             )
-            return explain.telling(str(log))
+            return kubewords.telling(str(log))
     return ""
 
 

@@ -14,45 +14,41 @@ if TYPE_CHECKING:
     from labctl.lab.api import Experiment as Experiment
     from labctl.lab.api import Lab as Lab
     from labctl.lab.api import holds as holds
+    from labctl.lab.callers import PodCaller as PodCaller
+    from labctl.lab.calls import attempt as attempt
     from labctl.lab.conditions import gone as gone
     from labctl.lab.conditions import ready as ready
-    from labctl.lab.conditions import ready_pods as ready_pods
     from labctl.lab.expectation import CheckFailed as CheckFailed
     from labctl.lab.expectation import Unmet as Unmet
     from labctl.lab.expectation import expect as expect
     from labctl.lab.handle import Cluster as Cluster
-    from labctl.lab.objects import APP_LABEL as APP_LABEL
     from labctl.lab.objects import EMPTY_DIR as EMPTY_DIR
-    from labctl.lab.objects import UNREADY_FILE as UNREADY_FILE
+    from labctl.lab.objects import alias as alias
+    from labctl.lab.objects import by_hand as by_hand
     from labctl.lab.objects import claim as claim
-    from labctl.lab.objects import probe_container as probe_container
-    from labctl.lab.objects import probe_deployment as probe_deployment
-    from labctl.lab.objects import probe_on_every_node as probe_on_every_node
-    from labctl.lab.objects import probe_pod as probe_pod
-    from labctl.lab.outside import outside_server as outside_server
+    from labctl.lab.objects import config_map as config_map
+    from labctl.lab.objects import deployment as deployment
+    from labctl.lab.objects import pod as pod
+    from labctl.lab.objects import volume as volume
+    from labctl.probe.objects import container as container
+    from labctl.probe.objects import on_every_node as on_every_node
+    from labctl.probe.objects import service as service
+    from labctl.probe.outside import outside_server as outside_server
     from labctl.waiting import Hopeless as Hopeless
 
-_HOME = {
-    "Cluster": "labctl.lab.handle",
-    "Hopeless": "labctl.waiting",
-    "outside_server": "labctl.lab.outside",
-    **dict.fromkeys(("Condition", "Experiment", "Lab", "holds"), "labctl.lab.api"),
-    **dict.fromkeys(("CheckFailed", "Unmet", "expect"), "labctl.lab.expectation"),
-    **dict.fromkeys(("gone", "ready", "ready_pods"), "labctl.lab.conditions"),
-    **dict.fromkeys(
-        (
-            "APP_LABEL",
-            "EMPTY_DIR",
-            "UNREADY_FILE",
-            "claim",
-            "probe_container",
-            "probe_deployment",
-            "probe_on_every_node",
-            "probe_pod",
-        ),
-        "labctl.lab.objects",
-    ),
+_NAMES = {
+    "labctl.lab.api": "Condition Experiment Lab holds",
+    "labctl.lab.callers": "PodCaller",
+    "labctl.lab.calls": "attempt",
+    "labctl.lab.conditions": "gone ready",
+    "labctl.lab.expectation": "CheckFailed Unmet expect",
+    "labctl.lab.handle": "Cluster",
+    "labctl.lab.objects": "EMPTY_DIR alias by_hand claim config_map deployment pod volume",
+    "labctl.probe.objects": "container on_every_node service",
+    "labctl.probe.outside": "outside_server",
+    "labctl.waiting": "Hopeless",
 }
+_HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
 """Each name of the authors' API and the module it lives in."""
 
 __all__ = sorted(_HOME)  # one list, not two

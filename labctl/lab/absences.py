@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from labctl import kubewords
 from labctl.cluster.absence import besideapi, known
 from labctl.cluster.absence.besideapi import BesideApi
 from labctl.cluster.absence.kinds import Absence
@@ -24,8 +25,7 @@ from labctl.kube import Kube
 from labctl.lab.api import Condition
 from labctl.lab.expectation import CheckFailed, Unmet
 from labctl.lab.instance import Instance
-from labctl.lab.objects import UNREADY_FILE
-from labctl.lab.probes import CONTAINER
+from labctl.probe.objects import CONTAINER, UNREADY_FILE
 from labctl.tools.docker import Docker
 from labctl.waiting import NotYet, undisturbed, until
 
@@ -224,7 +224,7 @@ class TakesAway:
 def _require_ready(kube: Kube, namespace: str, name: str, wanted: str) -> None:
     with kube.translated(f"read pod {namespace}/{name}"):
         pod: Any = kube.core.read_namespaced_pod(name=name, namespace=namespace)
-    seen = next((one.status for one in pod.status.conditions or () if one.type == "Ready"), "not reported")
+    seen = kubewords.condition(pod, "Ready") or "not reported"
     if seen != wanted:
         raise NotYet(f"pod {name}: Ready is {seen}")
 

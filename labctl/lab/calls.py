@@ -13,8 +13,8 @@ from typing import Any
 import urllib3
 from kubernetes.client.exceptions import ApiException
 
-from labctl.errors import DeadlineExceeded, KubernetesError
-from labctl.kube import Kube
+from labctl.errors import NOT_FOUND, ApiRefused, DeadlineExceeded, KubernetesError
+from labctl.kube import Kube, translated
 from labctl.lab.labels import NONCE, labelled
 from labctl.waiting import Deadline, NotYet, refuse_cancelled, until
 
@@ -22,7 +22,6 @@ STEP_PATIENCE_SECONDS = 60.0
 """How long a step's calls wait for an API server that is away; one that restarts is back in 10 to 20 s."""
 
 CONFLICT = 409
-NOT_FOUND = 404
 NOT_TAKEN = frozenset({429, 503})
 """Answers that say the request was not carried out."""
 LOST = frozenset({504})
@@ -103,6 +102,16 @@ class LabApi:
         if (found.metadata.labels or {}).get(NONCE) != self._labels[NONCE]:
             raise conflict
         return found
+
+
+def attempt(call: Callable[..., object], **arguments: Any) -> str:
+    """ "done", or why the API server refused the call: "403 Forbidden: ..." """
+    try:
+        with translated():
+            call(**arguments)
+    except ApiRefused as refused:
+        return refused.why
+    return "done"
 
 
 def _status(failed: Exception) -> int:

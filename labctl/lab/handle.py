@@ -17,8 +17,8 @@ from labctl.lab.absences import Absences, TakesAway
 from labctl.lab.calls import LabApi
 from labctl.lab.expectation import CheckFailed, Unmet
 from labctl.lab.instance import Instance
-from labctl.lab.outside import OutsideProbe
-from labctl.lab.probes import PORT, NodeProbe, PodProbe
+from labctl.lab.words import Words
+from labctl.probe.node import NodeProbe
 from labctl.tools.docker import Docker
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 MEMORY = "labctl-memory"
 """The ConfigMap in a lab's first namespace that keeps what a later process must know."""
 
-NOT_FOUND = 404
 
-
-class Cluster(TakesAway):
+class Cluster(TakesAway, Words):
     """The cluster as one lab sees it; ``namespace`` is where its methods look by default."""
 
     def __init__(
@@ -53,7 +51,6 @@ class Cluster(TakesAway):
         self.namespace = next(iter(self.namespaces.values()))
         self.nonce = instance.nonce
         self.labels: Mapping[str, str] = instance.labels
-        self.outside = OutsideProbe()
         self.patience = patience
         """Seconds that a call waits for an API server that is away: none while something is looked at."""
         self.absences = absences or Absences(self)
@@ -180,10 +177,6 @@ class Cluster(TakesAway):
 
     # --- probes
 
-    def probe(self, pod: str, *, namespace: str = "", port: int = PORT) -> PodProbe:
-        """A probe pod of this lab, to dial, resolve and touch files from."""
-        return PodProbe(self.kube, self.where(namespace), pod, port=port)
-
     def node(self, name: str) -> NodeProbe:
         """A node, entered through its container; the lab says ``needs=["node access"]``."""
         container = self._node(name).container
@@ -208,14 +201,6 @@ class Cluster(TakesAway):
     def pod(self, name: str, *, namespace: str = "") -> Any:
         """The V1Pod of that name; untyped here, because the client types every field as Optional."""
         return self.core.read_namespaced_pod(name=name, namespace=self.where(namespace))
-
-    def pods(self, app: str = "", *, namespace: str = "") -> list[Any]:
-        """The V1Pods with ``app=APP`` (else: all of the namespace) that are not being deleted, by name."""
-        found: list[Any] = self.core.list_namespaced_pod(
-            namespace=self.where(namespace), label_selector=f"app={app}" if app else ""
-        ).items
-        alive = [pod for pod in found if pod.metadata.deletion_timestamp is None]
-        return sorted(alive, key=lambda pod: str(pod.metadata.name))
 
     def uid(self, pod: str, *, namespace: str = "") -> str:
         """The UID of the pod that has this name now."""
@@ -245,7 +230,7 @@ class Cluster(TakesAway):
             with self.kube.translated("recall from the lab's ConfigMap"):
                 data = self.core.read_namespaced_config_map(name=MEMORY, namespace=self.namespace).data or {}
         except ApiRefused as refused:
-            if refused.status != NOT_FOUND:
+            if not refused.not_found:
                 raise
             data = {}
         if name not in data:

@@ -12,10 +12,12 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from labctl.probe import NONCE_LABEL
+
 LAB = "labctl.dev/lab"
 INSTANCE = "labctl.dev/instance"
 RUN = "labctl.dev/run"
-NONCE = "labctl.dev/nonce"
+NONCE = NONCE_LABEL
 
 _TEMPLATES = (("spec", "template"), ("spec", "job_template"), ("spec", "job_template", "spec", "template"))
 """Where an object carries the description of objects that a controller makes from it."""

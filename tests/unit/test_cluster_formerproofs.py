@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labctl.cluster import formerproofs, lock
-from labctl.cluster.probepods import PROOF_LABEL
+from labctl.cluster.proof.stage import PROOF_LABEL
 from labctl.errors import ApiRefused, Conflict
 from labctl.progress import Quiet
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from labctl.cluster import probepods, proof
-from labctl.cluster.proof import ProofResult, Proven
+from labctl.cluster import proof
+from labctl.cluster.proof import ProofResult, Proven, stage
 from labctl.cluster.running import Node, RunningCluster
-from labctl.errors import ApiRefused, ApiUnreachable, InfrastructureError, ProofFailed
+from labctl.errors import ApiRefused, ApiUnreachable, DeadlineExceeded, InfrastructureError, ProofFailed
+from labctl.probe import NONCE_LABEL
+from labctl.probe.answers import Dialled
+from labctl.probe.outside import OutsideProbe
 from labctl.progress import Quiet
 
 NS = SimpleNamespace
@@ -63,7 +66,7 @@ class World:
         name = body["metadata"]["name"]
         assert body["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
         self.created.append(name)
-        self.nonce = name.removeprefix(probepods.NAMESPACE_PREFIX)
+        self.nonce = name.removeprefix(stage.NAMESPACE_PREFIX)
 
     def _service(self, namespace: str, body: Any) -> Any:
         return NS(spec=NS(cluster_ip="10.96.1.1"))
@@ -107,10 +110,10 @@ class World:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(proof, "EACH_SECONDS", 0.2)
-    monkeypatch.setattr(probepods, "PODS_SECONDS", 0.3)
+    monkeypatch.setattr(stage, "PODS_SECONDS", 0.3)
     monkeypatch.setattr("sys.platform", "linux")
     made = World()
-    monkeypatch.setattr(proof, "_call", lambda host, port: f"peer-w1/{made.nonce}")
+    monkeypatch.setattr(OutsideProbe, "dial", lambda *_, **__: Dialled("lb", (f"peer-w1/{made.nonce}",)))
     return made
 
 
@@ -189,7 +192,7 @@ def test_an_api_that_is_gone_fails_the_proofs_with_its_reason(
 def test_an_address_that_somebody_else_answers_on_does_not_count(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proof, "_call", lambda host, port: "peer-w1/forged")
+    monkeypatch.setattr(OutsideProbe, "dial", lambda *_, **__: Dialled("lb", ("peer-w1/forged",)))
     assert outcome(prove(world))["load-balancer"] is False
 
 
@@ -211,18 +214,25 @@ def test_nothing_proven_is_not_held() -> None:
     assert not ProofResult((Proven("a", "a", None, "-", "-"),), "n", 0.0).held
 
 
-@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff"])
-def test_pods_that_cannot_start_end_it_early_and_are_deleted(world: World, reason: str) -> None:
-    world.waiting = reason
+def test_pods_that_cannot_start_end_it_early_and_are_deleted(world: World) -> None:
+    world.waiting = "ImagePullBackOff"
     with pytest.raises(InfrastructureError, match="0/3 ready"):
+        prove(world)
+    assert world.deleted == world.created
+
+
+def test_a_first_attempt_at_an_image_is_waited_for(world: World) -> None:
+    world.waiting = "ErrImagePull"
+    with pytest.raises(DeadlineExceeded, match="0/3 ready"):
         prove(world)
     assert world.deleted == world.created
 
 
 def test_the_pods_meet_the_restricted_standard_and_hold_no_token(world: World) -> None:
     prove(world)
-    spec = world.bodies[0]["spec"]["template"]["spec"]
-    assert spec["automountServiceAccountToken"] is False
-    assert spec["securityContext"]["runAsNonRoot"] is True
-    container = spec["containers"][0]["securityContext"]
-    assert container == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    template = world.bodies[0].spec.template
+    assert template.spec.automount_service_account_token is False
+    assert template.spec.security_context.run_as_non_root is True
+    container = template.spec.containers[0].security_context
+    assert (container.allow_privilege_escalation, container.capabilities.drop) == (False, ["ALL"])
+    assert template.metadata.labels[NONCE_LABEL] == world.nonce

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from labctl.cluster import explain, readiness
+from labctl import kubewords
+from labctl.cluster import readiness
 from labctl.cluster.readiness import Rung
 from labctl.cluster.running import Node, RunningCluster
 from labctl.cluster.spec import ClusterSpec
@@ -138,7 +139,7 @@ def test_the_reason_is_the_one_a_person_would_look_for(api: Any, pods: list[Any]
 
 
 def test_ready_pods_need_no_explanation() -> None:
-    assert explain.pods([pod("a", ready=True)]).text == ""
+    assert kubewords.pods([pod("a", ready=True)]).text == ""
 
 
 def test_a_node_says_its_own_complaint(api: Any) -> None:

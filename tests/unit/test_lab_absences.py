@@ -14,7 +14,7 @@ from labctl.kube import ExecResult, Kube
 from labctl.lab import CheckFailed, Cluster, Unmet
 from labctl.lab.engine.guard import Guard
 from labctl.lab.instance import Instance
-from labctl.lab.probes import PodProbe
+from labctl.probe.pod import PodProbe
 from labctl.waiting import NotYet, pause
 from tests.unit.fakes.apiserver import node
 from tests.unit.fakes.onecluster import PLANE, OneCluster

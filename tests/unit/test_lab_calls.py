@@ -16,7 +16,7 @@ from kubernetes.client import (
 )
 from kubernetes.client.exceptions import ApiException
 
-from labctl.lab import Cluster, probe_pod
+from labctl.lab import Cluster, pod
 from labctl.lab.instance import PLAIN, Instance
 from labctl.lab.labels import INSTANCE, LAB, NONCE, RUN, labelled
 from labctl.waiting import pause
@@ -94,9 +94,9 @@ def test_plain_dictionaries_are_labelled_too() -> None:
 
 
 def test_a_pod_without_labels_gets_them() -> None:
-    pod = probe_pod("writer")
-    pod.metadata = V1ObjectMeta(name="writer")
-    assert labelled(pod, LABELS).metadata.labels == LABELS
+    body = pod("writer")
+    body.metadata = V1ObjectMeta(name="writer")
+    assert labelled(body, LABELS).metadata.labels == LABELS
 
 
 @pytest.mark.parametrize("body", ["text", None, 3, {"data": {}}])

@@ -10,7 +10,9 @@ import pytest
 
 from labctl.errors import ApiRefused, ApiUnreachable, DeadlineExceeded, NodeDown, ProbeDidNotRun
 from labctl.kube import ExecResult, Kube
-from labctl.lab.probes import BATCH, DnsAnswer, NodeProbe, PodProbe, parse_dig
+from labctl.probe.answers import DnsAnswer, parse_dig
+from labctl.probe.node import NodeProbe
+from labctl.probe.pod import BATCH, PodProbe
 from labctl.process import Completed
 from labctl.tools.docker import Docker
 

@@ -9,8 +9,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from labctl import kubewords
 from labctl.cluster.absence import taking
 from labctl.cluster.absence.onnodes import MANIFESTS, PORTS
 from labctl.cluster.absence.site import Site, complaint
@@ -123,13 +123,8 @@ def _static_pods(site: Site) -> Iterator[Difference]:
             pod = pods.get(f"{name}-{node}")
             if pod is None:
                 yield Difference(f"{name} on {node}", "its mirror pod is not there")
-            elif not _ready(pod):
+            elif not kubewords.is_ready(pod):
                 yield Difference(f"{name} on {node}", "its pod is not ready")
-
-
-def _ready(pod: dict[str, Any]) -> bool:
-    conditions = pod.get("status", {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _workloads(site: Site, kind: str) -> Iterator[Difference]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from labctl import kubewords
 from labctl.cluster.running import RUNNING, RunningCluster
 from labctl.errors import ApiRefused, ApiUnreachable, CommandFailed, CommandTimedOut, NodeDown
 from labctl.kube import Kube
@@ -121,10 +122,8 @@ def node_works(site: Site, nodes: Sequence[str]) -> Look:
 
 def complaint(node: Mapping[str, Any]) -> str:
     """Why a node (plain data) is not fit for work, '' when it is."""
-    conditions = {one["type"]: one for one in node.get("status", {}).get("conditions") or ()}
-    ready = conditions.get("Ready", {})
-    if ready.get("status") != "True":
-        return f"Ready is {ready.get('status', 'not reported')}: {ready.get('message', '')}".rstrip(": ")
+    if seen := kubewords.node(node):
+        return f"not Ready: {seen}"
     if node.get("spec", {}).get("unschedulable"):
         return "cordoned"
     shunned = [

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
+from labctl import kubewords
 from labctl.cluster.absence.kinds import Absence
 from labctl.cluster.running import RunningCluster, require_nodes
 from labctl.errors import NodeDown
@@ -71,15 +72,10 @@ class Guard:
         with self._kube.translated("list the nodes"):
             nodes: list[Any] = self._kube.core.list_node().items
         expected = {node for one in excused for node in one.unready}
-        unready = [str(one.metadata.name) for one in nodes if not _is_ready(one)]
+        unready = [str(one.metadata.name) for one in nodes if not kubewords.is_ready(one)]
         if missed := [name for name in unready if name not in expected]:
             raise NodeDown(
                 f"{len(missed)} node(s) of cluster {self._cluster.name} are not Ready",
                 why=", ".join(missed),
                 next_step=f"`labctl status {self._cluster.name}` says why",
             )
-
-
-def _is_ready(node: object) -> bool:
-    conditions = getattr(getattr(node, "status", None), "conditions", None) or ()
-    return any(one.type == "Ready" and one.status == "True" for one in conditions)

@@ -31,7 +31,7 @@ from labctl.lab.engine.needs import unmet
 from labctl.lab.engine.observe import Outcome, Seen, look_once, settle
 from labctl.lab.engine.verdict import StepFailed
 from labctl.lab.expectation import Unmet
-from labctl.lab.handle import NOT_FOUND, Cluster
+from labctl.lab.handle import Cluster
 from labctl.lab.instance import Instance
 from labctl.lab.labels import NONCE, RUN, new_nonce
 from labctl.lab.results import CheckResult, LabResult, Status, overall
@@ -350,7 +350,7 @@ class LabRun:
             with self.site.kube.translated("read the lab's namespace"):
                 namespace: Any = self.site.kube.core.read_namespace(name=self.handle().namespace)
         except ApiRefused as refused:
-            if refused.status != NOT_FOUND:
+            if not refused.not_found:
                 raise
             return None
         labels = namespace.metadata.labels or {}

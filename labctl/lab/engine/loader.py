@@ -75,6 +75,11 @@ def find_folder(given: Path | None = None) -> Path:
     return paths.shipped(FOLDER)
 
 
+def own_folder() -> Path:
+    """Where a new lab belongs: the nearest ``labs/`` upward, else one here, which may not be there yet."""
+    return paths.found_upward(FOLDER) or Path(FOLDER)
+
+
 def is_lab(path: Path) -> bool:
     """Whether a file is called like a lab."""
     return bool(_FILE.fullmatch(path.name))

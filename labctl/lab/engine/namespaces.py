@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from labctl.errors import ApiRefused, CleanupIncomplete, Conflict, DeadlineExceeded
+from labctl.errors import NOT_FOUND, ApiRefused, CleanupIncomplete, Conflict, DeadlineExceeded
 from labctl.kube import Kube
 from labctl.lab.engine import belongings
 from labctl.lab.handle import MEMORY, Cluster
@@ -29,7 +29,6 @@ POD_SECURITY = {
     "pod-security.kubernetes.io/enforce-version": "latest",
 }
 
-NOT_FOUND = 404
 
 _HOLDS = frozenset({"NamespaceContentRemaining", "NamespaceFinalizersRemaining"})
 
@@ -99,7 +98,7 @@ def _default_accounts(k8s: Cluster) -> None:
             with k8s.kube.translated("read the default ServiceAccount"):
                 k8s.core.read_namespaced_service_account(name="default", namespace=name)
         except ApiRefused as refused:
-            if refused.status != NOT_FOUND:
+            if not refused.not_found:
                 raise
             raise NotYet(f"namespace {name} has none yet") from refused
 

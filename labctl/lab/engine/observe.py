@@ -20,7 +20,6 @@ from labctl.lab.expectation import CheckFailed
 from labctl.lab.handle import Cluster
 from labctl.waiting import POLL_SECONDS, Deadline, Hopeless, NotYet, until
 
-NOT_FOUND = 404
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """HTTP answers of a server that is busy or starting; the others will be the same next time."""
 
@@ -155,7 +154,7 @@ class _Round:
 
 
 def _refused(refused: ApiRefused) -> Seen:
-    if refused.status == NOT_FOUND:
+    if refused.not_found:
         return Seen(Outcome.NOT_YET, actual=f"not found: {refused.why}", cause=refused)
     outcome = Outcome.DID_NOT_RUN if refused.status in PASSING else Outcome.BROKEN
     return Seen(outcome, actual=str(refused), cause=refused)

@@ -14,7 +14,7 @@ from labctl.lab.engine import foreign
 from labctl.lab.engine.loader import LabFile, where
 from labctl.lab.engine.observe import Outcome, Seen
 from labctl.lab.expectation import CheckFailed
-from labctl.lab.handle import NOT_FOUND, Cluster
+from labctl.lab.handle import Cluster
 from labctl.lab.results import CheckResult, Status
 from labctl.waiting import Hopeless, NotYet
 
@@ -45,7 +45,7 @@ def judged(check: Statement, seen: Seen, hint: str, file: LabFile, started: floa
 def broken_off(trial: Trial, wrong: Exception, why: str, started: float) -> CheckResult:
     """An experiment that raised before it had made all its statements: FAIL if it found the cluster not as it
     should be, else ERROR with the cause ``why``."""
-    absent = isinstance(wrong, ApiRefused) and wrong.status == NOT_FOUND
+    absent = isinstance(wrong, ApiRefused) and wrong.not_found
     if absent or isinstance(wrong, CheckFailed | NotYet | Hopeless):
         expected = getattr(wrong, "expected", "") or trial.title
         seconds = time.monotonic() - started
