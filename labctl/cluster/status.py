@@ -7,10 +7,12 @@ are stopped or whose API server is silent is described, not guessed at.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from labctl.cluster import condition, mark, readiness, running
+from labctl.cluster.absence import taking
+from labctl.cluster.absence.marker import Marker
 from labctl.cluster.condition import Condition, Seen, State, look
 from labctl.cluster.running import Node, RunningCluster
 from labctl.cluster.spec import ClusterSpec
@@ -83,7 +85,8 @@ def status(name: str | None, docker: Docker | None = None) -> Status:
     if seen.state in {"working", "interrupted", "failed", "unusable"}:
         return _unfinished(seen, docker)
     cluster = running.find(name, docker=docker)
-    state, said, step, code, rungs = _looked_at(cluster, seen)
+    away = taking.outstanding(cluster, docker)
+    state, said, step, code, rungs = _without(away, *_looked_at(cluster, seen))
     return Status(
         name,
         state,
@@ -135,6 +138,17 @@ def _looked_at(cluster: RunningCluster, seen: Condition) -> tuple[State, str, st
 
 
 _NOT_READY = InfrastructureError.exit_code
+
+
+def _without(
+    away: Sequence[Marker], state: State, said: str, step: str, code: int, rungs: tuple[RungSeen, ...]
+) -> tuple[State, str, str, int, tuple[RungSeen, ...]]:
+    """The same with what was taken away named first. What nobody is left to give back makes a cluster not ready."""
+    said = "; ".join([*map(str, away), *([said] if said else [])])
+    left = [one for one in away if one.process.runs() is not True]
+    if left and state == "ready":
+        state, code = "not ready", _NOT_READY
+    return state, said, left[0].next_step if left else step, code, rungs
 
 
 def _rungs(cluster: RunningCluster, spec: ClusterSpec | None) -> Iterator[RungSeen]:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from labctl.cluster import status
 from labctl.cluster.absence import besideapi, known, marker, store, taking
 from labctl.cluster.absence.gate import gate
 from labctl.cluster.absence.kinds import Absence
@@ -163,8 +164,8 @@ def test_a_marker_of_a_former_cluster_of_that_name_is_forgotten(one: OneCluster)
     leave(one, EVERY["CoreDNS"](one))
     one.id = "plane-2"
     one.path(PLANE, store.ON_NODE).rename(one.path(PLANE, "/elsewhere"))
+    assert on_disk()
     assert taking.outstanding(one.cluster, one) == ()
-    assert not on_disk()
 
 
 def test_what_a_running_process_has_taken_is_its_own(one: OneCluster) -> None:
@@ -347,6 +348,16 @@ def test_a_lease_given_up_in_good_order_is_no_sign_of_life(
         with pytest.raises(NotYet):
             look()
     look()
+
+
+def test_the_status_names_what_nobody_is_left_to_give_back(one: OneCluster) -> None:
+    left = leave(one, EVERY["kube-scheduler"](one))
+    state, said, step, code, _ = status._without([left], "ready", "", "", 0, ())
+    assert (state, code, step) == ("not ready", 4, "`labctl heal one` puts it back")
+    assert said.startswith("taken away: kube-scheduler, by process")
+    its_own = replace(left, process=Process.own())
+    assert status._without([its_own], "ready", "", "", 0, ())[0] == "ready"
+    assert status._without([], "broken", "why", "do", 7, ()) == ("broken", "why", "do", 7, ())
 
 
 # --- the gate

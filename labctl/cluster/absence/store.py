@@ -52,7 +52,7 @@ def remove(marker: Marker, cluster: RunningCluster, docker: Docker) -> None:
 
 
 def read(cluster: RunningCluster, docker: Docker) -> tuple[Marker, ...]:
-    """Every marker of this cluster, oldest first; those that this machine keeps of a former cluster are removed.
+    """Every marker of this cluster, oldest first; one of a former cluster of that name is none. Changes nothing.
 
     While the control plane does not run, only this machine's are known.
     """
@@ -63,9 +63,7 @@ def read(cluster: RunningCluster, docker: Docker) -> tuple[Marker, ...]:
         found |= {one.id: one for one in _on_node(plane(cluster), docker)}
     if found:
         there = identity(cluster, docker)
-        for one in [one for one in found.values() if one.plane != there]:
-            (directory(cluster.name) / f"{one.id}.json").unlink(missing_ok=True)
-            del found[one.id]
+        found = {one.id: one for one in found.values() if one.plane == there}
     return tuple(sorted(found.values(), key=lambda one: (one.since, one.id)))
 
 

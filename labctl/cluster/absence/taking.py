@@ -123,7 +123,7 @@ def pay_back(site: Site, owed: Sequence[Marker], note: Note = lambda _: None) ->
 
 
 def outstanding(cluster: RunningCluster, docker: Docker) -> tuple[Marker, ...]:
-    """What is away on a cluster, oldest first; changes nothing but markers of a former cluster of that name."""
+    """What is away on a cluster, oldest first. Looks only."""
     return store.read(cluster, docker) if cluster.containers else ()
 
 
