@@ -26,7 +26,7 @@ from labctl import files
 from labctl.cluster import holders, lockfiles
 from labctl.cluster.holders import Holder, Record
 from labctl.cluster.lockfiles import ALONE, SHARED
-from labctl.errors import Conflict, DeadlineExceeded, Interrupted, LabctlError, UsageError, WriteFailed
+from labctl.errors import Conflict, DeadlineExceeded, LabctlError, UsageError, WriteFailed
 from labctl.waiting import Deadline, NotYet, until
 
 SAY_SECONDS = 1.0
@@ -153,20 +153,19 @@ def labs(
     on_wait: OnWait | None = None,
     *,
     what: str = "",
-    cancel: threading.Event | None = None,
 ) -> Hold:
     """Hold a cluster for one lab: beside others, or ``alone`` among all labs, those of other shells too.
 
-    Waits up to ``wait`` seconds, telling ``on_wait`` for whom; then raises `Conflict`. An interrupt ends the
-    wait, and so does ``cancel`` (`Interrupted`). One that waits to be alone lets no new lab in before it.
+    Waits up to ``wait`` seconds, telling ``on_wait`` for whom; then raises `Conflict`. An interrupt ends the wait,
+    in a thread `labctl.waiting.cancellable`. One that waits to be alone lets no new lab in before it.
     """
     how = ALONE_LABS if alone else LABS
     kind = ALONE if alone else SHARED
     refused = "a lab that takes something away runs alone" if alone else "a lab runs that must be alone"
     wanted = _Lock(key, _LABS, kind, how, what, refused)
     patience = Deadline(wait)
-    with _hold(replace(wanted, at=_GATE), wait, on_wait, cancel):
-        return _hold(wanted, patience.left(), on_wait, cancel)
+    with _hold(replace(wanted, at=_GATE), wait, on_wait):
+        return _hold(wanted, patience.left(), on_wait)
 
 
 def instance(
@@ -176,7 +175,6 @@ def instance(
     what: str = "",
     wait: float = 0.0,
     on_wait: OnWait | None = None,
-    cancel: threading.Event | None = None,
 ) -> Hold:
     """Hold what only one run can have: the namespaces of ``lab12-x7``, the proof, a run of `labctl ci`.
 
@@ -184,7 +182,7 @@ def instance(
     """
     at = _INSTANCES + int.from_bytes(hashlib.sha256(name.encode()).digest()[:6])
     refused = f"{what or name} is another labctl's now"
-    return _hold(_Lock(key, at, ALONE, f"having {name} of", what, refused), wait, on_wait, cancel)
+    return _hold(_Lock(key, at, ALONE, f"having {name} of", what, refused), wait, on_wait)
 
 
 def everything() -> Hold:
@@ -213,9 +211,7 @@ def instance_is_held(key: str, name: str) -> bool:
 # --- mechanics
 
 
-def _hold(
-    lock: _Lock, wait: float = 0.0, on_wait: OnWait | None = None, cancel: threading.Event | None = None
-) -> Hold:
+def _hold(lock: _Lock, wait: float = 0.0, on_wait: OnWait | None = None) -> Hold:
     if not _KEY.fullmatch(lock.key):
         raise UsageError(f"{lock.key!r} is no cluster's name", next_step="`labctl ls` lists the clusters")
 
@@ -223,8 +219,6 @@ def _hold(
         descriptor = _try(lock)
         if descriptor is not None:
             return descriptor
-        if cancel is not None and cancel.is_set():
-            raise Interrupted("interrupted while waiting for a lock")
         who = _held_by(lock)
         if who and not wait:
             raise _refusal(lock, who)

@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 
 from labctl.cluster import holders, lock, lockfiles
-from labctl.errors import Conflict, HostError, Interrupted, LabctlError, UsageError, WriteFailed
+from labctl.errors import Conflict, HostError, LabctlError, UsageError, WriteFailed
+from labctl.waiting import Cancelled, cancellable
 
 BESIDE = """
 import sys
@@ -279,8 +280,8 @@ def test_an_interrupt_ends_a_wait() -> None:
 
 def test_a_wait_can_be_cancelled_from_another_thread() -> None:
     cancel = threading.Event()
-    with lock.labs("c", False, 0), pytest.raises(Interrupted):
-        lock.labs("c", True, 600.0, lambda _: cancel.set(), cancel=cancel)
+    with lock.labs("c", False, 0), cancellable(cancel), pytest.raises(Cancelled):
+        lock.labs("c", True, 600.0, lambda _: cancel.set())
 
 
 def test_an_instance_is_had_once_and_others_beside_it() -> None:

@@ -39,6 +39,7 @@ def one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OneCluster:
     monkeypatch.setattr("labctl.cluster.running.find", lambda *_, **__: made.cluster)
     monkeypatch.setattr(heal_module, "_spec", lambda *_: ClusterSpec("one", workers=1))
     monkeypatch.setattr("labctl.cluster.readiness.ladder", lambda *_: ())
+    monkeypatch.setattr("labctl.cluster.formerproofs.sweep", lambda _: ())
     monkeypatch.setattr("labctl.cluster.proof.prove", lambda *_: HELD)
     monkeypatch.setattr("labctl.cluster.formerproofs.sweep", lambda _: ())
     return made
