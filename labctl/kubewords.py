@@ -103,7 +103,13 @@ def node(found: Any) -> str:
     ready = _condition(found, "Ready")
     if ready is None:
         return "has not reported yet"
-    return "" if is_ready(found) else _short(_get(ready, "message") or _get(ready, "reason") or "not ready")
+    return (
+        ""
+        if is_ready(found)
+        else _short(
+            _get(ready, "message") or _get(ready, "reason") or f"Ready is {condition(found, 'Ready')}"
+        )
+    )
 
 
 def last_report(node: Any) -> datetime | None:

@@ -233,7 +233,7 @@ def test_a_step_whose_condition_never_comes_is_an_error_with_the_last_observatio
     lab, acted = waiting_lab(ready("writer"), within=0.02)
     result = run_of(kube, FILE, lab).run()
     assert (result.status, acted) == (Status.ERROR, [])
-    assert "not within 0 s: last seen: not found" in result.reason
+    assert "not within 0 s: last seen: 0 pod(s) with app=writer" in result.reason
 
 
 def test_a_vain_wait_comes_with_the_advice_that_is_for_every_check(kube: FakeKube) -> None:
