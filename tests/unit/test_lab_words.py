@@ -268,6 +268,8 @@ def test_ready_means_so_many_and_all_of_them(kube: FakeKube, k8s: Cluster) -> No
     ready("web", 1)(k8s)
     with pytest.raises(CheckFailed):
         ready("web", 2)(k8s)
+    with pytest.raises(CheckFailed):
+        ready("web", on_each_node=True)(k8s)
     first.status.conditions[0].status = "False"
     with pytest.raises(CheckFailed, match="runs, not ready yet"):
         ready("web", 1)(k8s)
