@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from labctl.lab.handle import Cluster
 
 
-def ready(app: str, count: int = 0, *, namespace: str = "") -> Condition:
-    """All pods with ``app=APP`` are Ready, and there are ``count`` of them; at least one where no number is given.
-
-    A pod made by `labctl.lab.pod` carries its own name as this label.
+def ready(app: str, count: int = 0, *, on_each_node: bool = False, namespace: str = "") -> Condition:
+    """All pods with ``app=APP`` are Ready, and there are ``count`` of them, or as many as nodes; at least one
+    where neither is asked for. A pod made by `labctl.lab.pod` carries its own name as this label.
     """
 
     def look(k8s: Cluster) -> None:
-        found = k8s.some_pods(app, count=count, namespace=k8s.where(namespace))
-        for pod in found:
+        wanted = len(k8s.nodes) if on_each_node else count
+        for pod in k8s.some_pods(app, count=wanted, namespace=namespace):
             refuse_unready(pod)
 
     return look

@@ -123,7 +123,7 @@ def node_works(site: Site, nodes: Sequence[str]) -> Look:
 def complaint(node: Mapping[str, Any]) -> str:
     """Why a node (plain data) is not fit for work, '' when it is."""
     if seen := kubewords.node(node):
-        return f"not Ready: {seen}"
+        return f"Ready is {kubewords.condition(node, 'Ready') or 'not reported'}: {seen}"
     if node.get("spec", {}).get("unschedulable"):
         return "cordoned"
     shunned = [

@@ -187,12 +187,22 @@ class FakeApi:
         return copy.deepcopy(self._find(kind, namespace, name))
 
     def _list(
-        self, kind: str, *, namespace: str = "", label_selector: str = "", everywhere: bool = False
+        self,
+        kind: str,
+        *,
+        namespace: str = "",
+        label_selector: str = "",
+        field_selector: str = "",
+        everywhere: bool = False,
     ) -> Listed:
+        name = field_selector.removeprefix("metadata.name=")
         found = [
             one
             for key, one in self._kube.objects.items()
-            if key[0] == kind and (everywhere or key[1] == namespace) and selected(one, label_selector)
+            if key[0] == kind
+            and (everywhere or key[1] == namespace)
+            and name in ("", key[2])
+            and selected(one, label_selector)
         ]
         return Listed(copy.deepcopy(found))
 
