@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from labctl.cluster.absence.gate import gate
 from labctl.cluster.running import RunningCluster
 from labctl.errors import (
     ApiRefused,
@@ -43,6 +44,8 @@ ACT_SECONDS = 120.0
 """How long one step, sabotage or hint may work, its waits left out: what labs do takes seconds."""
 TRIAL_SECONDS = 300.0
 """How long an experiment may take from one statement to the next: a frozen node needs two minutes to be back."""
+WELL_SECONDS = 60.0
+"""How long a cluster may take to be well again around a lab that takes something away; mostly it is at once."""
 MOST_STATEMENTS = 50
 """An experiment that yields more does not end by itself."""
 INTERRUPTED_SECONDS = 30.0
@@ -91,7 +94,7 @@ class LabRun:
         Raises nothing but interrupts: whatever else goes wrong is an ERROR of the lab with its cause.
         """
         with self._tidied_when_interrupted():
-            return self.result(self._run)
+            return self.result(lambda: self.as_found(self._run))
 
     def verify(self) -> LabResult:
         """Look at the checks of a lab that was run before, and change nothing; experiments are left out."""
@@ -105,6 +108,16 @@ class LabRun:
         return removed
 
     # --- the parts, which the prover calls too
+
+    def as_found(self, work: Callable[[], Iterable[CheckResult]]) -> Iterator[CheckResult]:
+        """What ``work`` finds, if the lab takes something away between two looks at the cluster.
+
+        A cluster that is not well before is no ground for a counterfactual; one that is not well after was not
+        left as it was found. Raises `InfrastructureError` for both, with what differs.
+        """
+        self._require_well("before it takes something away the cluster is not well")
+        yield from work()
+        self._require_well("the lab has not left the cluster as it found it")
 
     def step(self, title: str) -> contextlib.AbstractContextManager[Step]:
         """A step on the screen, with the lab's number."""
@@ -240,6 +253,16 @@ class LabRun:
         return verdict.cause(wrong, self.file)
 
     # --- inside
+
+    def _require_well(self, otherwise: str) -> None:
+        if not self.lab.touches or not self.site.cluster.containers or self.site.docker is None:
+            return
+        with self.step("See that the cluster is well") as step:
+            found = gate(self.handle().absences.site(), within=WELL_SECONDS, note=step.note)
+            if found:
+                name = self.site.cluster.name
+                why = "; ".join(map(str, found))
+                raise InfrastructureError(otherwise, why=why, next_step=f"`labctl heal {name}`")
 
     def _run(self) -> list[CheckResult]:
         k8s = self.prepare()

@@ -142,7 +142,7 @@ class Suite:
         """Every piece of every lab, in an instance of its own; a lab has ended when all its pieces have."""
         marks = {file: record.fingerprint(file, self.cluster, kubernetes) for file, _ in labs}
         todo = [(file, lab) for file, lab in labs if not self._on_record(file, marks[file])]
-        proofs = [_Proof(site, file, lab, self._in_turn) for file, lab in todo]
+        proofs = [_Proof(site, file, lab, self._showing) for file, lab in todo]
         work = [piece for proof in proofs for piece in proof.work]
         owners = [proof for proof in proofs for _ in proof.work]
 
@@ -158,6 +158,15 @@ class Suite:
             if proof.result().status is Status.PASS:
                 record.write(proof.file, marks[proof.file])
         return [proof.result() for proof in proofs]
+
+    def _showing(self, run: LabRun, piece: prover.Piece) -> Work[LabResult]:
+        """A piece of a proof, in an instance that no reset of another shell takes away meanwhile."""
+
+        def show() -> LabResult:
+            with self._instances([run]):
+                return prover.show(run, piece)
+
+        return self._in_turn(f"{run.file.name}, {piece.title}", _narrated(run, show), piece.alone)
 
     def _on_record(self, file: LabFile, mark: str) -> bool:
         when = record.proved(file, mark) if self.changed_only else ""
@@ -204,27 +213,22 @@ class Suite:
             workloads.ensure(self.docker, self.cluster.containers, [workloads.PROBE], self.progress)
 
 
-InTurn = Callable[[str, Callable[[], LabResult], bool], "Work[LabResult]"]
-"""Makes work that waits for labs of other shells, alone or not."""
+Showing = Callable[[LabRun, prover.Piece], "Work[LabResult]"]
+"""Makes the work that shows one piece of a proof."""
 
 
 class _Proof:
     """The proof of one lab while its pieces are under way."""
 
-    def __init__(self, site: Site, file: LabFile, lab: Lab, in_turn: InTurn) -> None:
+    def __init__(
+        self, site: Site, file: LabFile, lab: Lab, in_turn: Callable[[LabRun, prover.Piece], Work[LabResult]]
+    ) -> None:
         self.file = file
         self._plain = LabRun.of(site, file, lab)
         self.refused = prover.refusal(self._plain)
         pieces = () if self.refused else prover.pieces(lab)
         self._shown: dict[int, LabResult] = {}
-        self.work = [
-            in_turn(
-                f"{file.name}, {piece.title}",
-                _showing(LabRun.of(site, file, lab, new_tag()), piece),
-                piece.alone,
-            )
-            for piece in pieces
-        ]
+        self.work = [showing(LabRun.of(site, file, lab, new_tag()), piece) for piece in pieces]
 
     def heard(self, index: int, result: LabResult) -> LabResult | None:
         """A piece has ended; the result of the lab if it was the last one."""
@@ -236,10 +240,6 @@ class _Proof:
         if self.refused is not None:
             return self.refused
         return prover.together(self._plain, [self._shown[index] for index in sorted(self._shown)])
-
-
-def _showing(run: LabRun, piece: prover.Piece) -> Callable[[], LabResult]:
-    return _narrated(run, lambda: prover.show(run, piece))
 
 
 def _narrated(run: LabRun, work: Callable[[], LabResult]) -> Callable[[], LabResult]:
