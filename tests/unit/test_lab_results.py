@@ -60,7 +60,7 @@ def test_a_lab_is_as_bad_as_its_worst_check(statuses: list[Status], status: Stat
 
 def test_the_keys_of_the_json_are_pinned() -> None:
     data = json.loads(json.dumps(as_json(run(Status.FAIL))))
-    assert list(data) == ["cluster", "nonce", "kubernetes", "labs", "seconds", "exit_code"]
+    assert list(data) == ["cluster", "nonce", "kubernetes", "labs", "seconds", "on_record", "exit_code"]
     assert list(data["labs"][0]) == [
         "number", "slug", "title", "status", "checks", "reason", "seconds", "leftovers",
     ]  # fmt: skip
