@@ -17,8 +17,9 @@ from labctl.kube import ExecResult, Kube
 from labctl.probe.answers import Dialled, DnsAnswer, parse_dial, parse_dig
 from labctl.probe.objects import CONTAINER, PORT, WHO
 
-RESOLVE_SECONDS = 50.0
-"""A name whose server is silent: Go's resolver asks twice, 5 s each, for each of up to five names of a search list."""
+RESOLVE_SECONDS = 25.0
+"""A name whose server is silent: Go's resolver asks twice, 2 s each (see `labctl.probe.objects.DNS_OPTIONS`), for
+each of up to five names of a search list."""
 
 DIAL_SECONDS = 5.0
 """agnhost gives one connection this long (a constant in its source)."""

@@ -220,9 +220,7 @@ Showing = Callable[[LabRun, prover.Piece], "Work[LabResult]"]
 class _Proof:
     """The proof of one lab while its pieces are under way."""
 
-    def __init__(
-        self, site: Site, file: LabFile, lab: Lab, in_turn: Callable[[LabRun, prover.Piece], Work[LabResult]]
-    ) -> None:
+    def __init__(self, site: Site, file: LabFile, lab: Lab, showing: Showing) -> None:
         self.file = file
         self._plain = LabRun.of(site, file, lab)
         self.refused = prover.refusal(self._plain)
