@@ -9,7 +9,18 @@ node; so only a caller outside all nodes proves anything. It is this machine, an
 while the node that answers for the address is taken away, to see how long the world hears nothing.
 """
 
-from labctl.lab import Cluster, Experiment, Lab, advice, expect, holds, on_every_node, pod, ready, service
+from labctl.lab import (
+    Cluster,
+    Experiment,
+    Lab,
+    advice,
+    deployment,
+    expect,
+    holds,
+    on_every_node,
+    ready,
+    service,
+)
 
 lab = Lab(
     term="LoadBalancer",
@@ -134,11 +145,13 @@ def take_over(k8s: Cluster) -> None:
 
 
 @lab.sabotage(
-    "a stranger carries the backends' label",
+    "the Service looks for other pods",
     breaks=(outside_is_served, "When the node is back, all backends answer again"),
 )
-def stranger(k8s: Cluster) -> None:
-    k8s.core.create_namespaced_pod(namespace=k8s.namespace, body=pod("stranger", app="web"))
+def other_pods(k8s: Cluster) -> None:
+    k8s.apps.create_namespaced_deployment(namespace=k8s.namespace, body=deployment("other", 1))
+    others = {"spec": {"selector": {"app": "other"}}}
+    k8s.core.patch_namespaced_service(name="front", namespace=k8s.namespace, body=others)
 
 
 lab.hint(advice.kube_proxy)
