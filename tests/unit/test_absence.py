@@ -375,7 +375,7 @@ def cordon(one: OneCluster) -> None:
         (lambda one: one.path(PLANE, f"{MANIFESTS}/etcd.yaml").unlink(), "etcd on one-control-plane"),
         (
             lambda one: one.units.update({(WORKER, "kubelet"): "inactive"}),
-            "node one-worker: not Ready",
+            "node one-worker: Ready is Unknown",
         ),
         (
             lambda one: one.kube._patch("deployments", "coredns", replicas(0)),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from labctl.errors import DeadlineExceeded
@@ -33,6 +33,10 @@ TURN_SECONDS = 60.0
 """How long a fault may take to show; kube-proxy and readiness need a few seconds, DNS caches 30."""
 STAY_SECONDS = 10.0
 """How long a broken check must stay broken, if its own time is longer: pods come back within some 5 s."""
+
+
+LONGER = 1.5
+"""So many times as long as a statement took to come true it is looked at where it must not."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,10 @@ def _story(run: LabRun, lab: Lab) -> Iterator[CheckResult]:
     if not all(one.status in (Status.PASS, Status.SKIP) for one in held):
         return
     yield from _unbroken_statements(lab, [one for one in held if one.status is Status.PASS], away)
+    took = {one.id: one.seconds for one in held}
     for trial in lab.trials:
         if away & set(trial.statement_ids):
-            yield from _placebo(run, trial, k8s, away)
+            yield from _placebo(run, trial, k8s, {name: took.get(name, 0.0) for name in away})
 
 
 def _held(run: LabRun, one: Check | Trial, k8s: Cluster, away: set[str]) -> list[CheckResult]:
@@ -203,15 +208,20 @@ def _all_hold(held: Sequence[CheckResult]) -> list[CheckResult]:
     return [CheckResult("all-after-the-steps", title, Status.PASS, seconds=seconds), *skipped]
 
 
-def _placebo(run: LabRun, trial: Trial, k8s: Cluster, away: set[str]) -> list[CheckResult]:
-    """The experiment with nothing taken away: what is stated about the absence must fail."""
+def _placebo(run: LabRun, trial: Trial, k8s: Cluster, away: Mapping[str, float]) -> list[CheckResult]:
+    """The experiment with nothing taken away: what is stated about the absence must fail.
+
+    ``away`` maps the statements about an absence to the seconds that they took to come true in it: looked at for
+    less, a statement would only be late, not false.
+    """
     pretending = k8s.pretending()
 
     def judge(statement: Statement) -> CheckResult:
         if statement.id not in away:
             return CheckResult(statement.id, statement.title, Status.PASS)  # not asked for here
         title = f"placebo, nothing taken away: {statement.title!r} fails"
-        return _must_fail(run, statement, pretending, title, f"{statement.id}-placebo", stay=STAY_SECONDS)
+        stay = max(STAY_SECONDS, LONGER * away[statement.id])
+        return _must_fail(run, statement, pretending, title, f"{statement.id}-placebo", stay=stay)
 
     results = run.experiment(trial, pretending, judge)
     return [one for one in results if one.id not in trial.statement_ids]
