@@ -108,9 +108,24 @@ def found(docker: Docker) -> dict[str, Any]:
         }
 
 
-@pytest.mark.parametrize(("what", "node"), KINDS)
+HEAL, NEXT = ("heal", NAME), ("lab", "reset", "10", "--name", NAME)
+
+EACH_TIME = [
+    ("kube-scheduler", "", HEAL), ("kube-apiserver", "", NEXT), ("CoreDNS", "", NEXT), ("containerd", WORKER, HEAL),
+    ("rules", WORKER, NEXT), ("frozen", WORKER, HEAL),
+]  # fmt: skip
+"""One of every way of taking away, and both ways of paying back: what a run of all tests has time for.
+
+LABCTL_TEST_ALL=1 kills inside every kind and pays back in both ways, which takes twenty minutes.
+"""
+
+EVERY = [(what, node, then) for what, node in KINDS for then in (HEAL, NEXT)]
+
+
 @pytest.mark.parametrize(
-    "then", [("heal", NAME), ("lab", "reset", "10", "--name", NAME)], ids=lambda one: one[0]
+    ("what", "node", "then"),
+    EVERY if os.environ.get("LABCTL_TEST_ALL") else EACH_TIME,
+    ids=lambda one: one[0] if isinstance(one, tuple) else None,
 )
 def test_after_a_kill_the_next_command_makes_it_good(
     labctl: Labctl, docker: Docker, absent: str, what: str, node: str, then: tuple[str, ...]
@@ -170,7 +185,8 @@ def test_healing_what_is_well_changes_nothing_and_proves_it(
     before = found(docker)
     done = json.loads(labctl("heal", NAME, "-o", "json").stdout)
     assert not done["changed"]
-    assert {one["held"] for one in done["proof"]} == {True}
+    assert {one["status"] for one in done["proof"]} <= {"PASS", "SKIP"}
+    assert "PASS" in {one["status"] for one in done["proof"]}
     assert found(docker) == before
 
 
