@@ -17,7 +17,7 @@ from labctl.errors import Bug, Conflict, Interrupted, LabctlError
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.progress import Progress
 from labctl.recorder import Recorder
-from labctl.report.model import Failure, Phase, PhaseOutcome, RunReport, all_checks, totals
+from labctl.report.model import Failure, PhaseOutcome, RunPhase, RunReport, all_checks, totals
 
 Keep = Literal["never", "on-failure", "always"]
 
@@ -71,7 +71,7 @@ class Run:
     progress: Progress
     keep: Keep = "never"
     with_labs: bool = True
-    _phases: list[Phase] = field(default_factory=list)
+    _phases: list[RunPhase] = field(default_factory=list)
     _proof: tuple[CheckResult, ...] = ()
     _run: RunResult | None = None
     _made: bool = False
@@ -85,7 +85,7 @@ class Run:
         work = {"doctor": self._doctor, "up": self._up, "proof": self._prove, "labs": self._labs}
         for name in PHASES[:-1]:
             if self._failed():
-                self._phases.append(Phase(name, PhaseOutcome.SKIPPED, said="not reached"))
+                self._phases.append(RunPhase(name, PhaseOutcome.SKIPPED, said="not reached"))
             else:
                 self._phases.append(self._phase(name, work[name], recorder))
         if self._failed() and not self._interrupted() and not self._refused():
@@ -141,21 +141,21 @@ class Run:
         self._there = False
         return PhaseOutcome.OK, "deleted"
 
-    def _end(self, recorder: Recorder) -> Phase:
+    def _end(self, recorder: Recorder) -> RunPhase:
         if not self._there:
-            return Phase("down", PhaseOutcome.SKIPPED, said="there is no cluster to delete")
+            return RunPhase("down", PhaseOutcome.SKIPPED, said="there is no cluster to delete")
         if not self._made:
-            return Phase("down", PhaseOutcome.SKIPPED, said="the cluster ran before, it is left as it was")
+            return RunPhase("down", PhaseOutcome.SKIPPED, said="the cluster ran before, it is left as it was")
         to_look_at = self._failed() and not self._interrupted()
         if self.keep == "always" or (self.keep == "on-failure" and to_look_at):
-            return Phase("down", PhaseOutcome.SKIPPED, said=f"kept (--keep {self.keep})")
+            return RunPhase("down", PhaseOutcome.SKIPPED, said=f"kept (--keep {self.keep})")
         return self._phase("down", self._down, recorder)
 
     # --- around the phases ------------------------------------------------------
 
     def _phase(
         self, name: str, work: Callable[[Progress], tuple[PhaseOutcome, str]], recorder: Recorder
-    ) -> Phase:
+    ) -> RunPhase:
         began = time.monotonic()
         failure: LabctlError | None = None
         outcome, said = PhaseOutcome.BROKEN, ""
@@ -169,7 +169,9 @@ class Run:
             failure = Bug.of(error, name)
         said = said or (str(failure) if failure else "")
         seconds = time.monotonic() - began
-        return Phase(name, outcome, seconds, said, recorder.take(), Failure.of(failure) if failure else None)
+        return RunPhase(
+            name, outcome, seconds, said, recorder.take(), Failure.of(failure) if failure else None
+        )
 
     def _collect(self) -> None:
         bad = next(

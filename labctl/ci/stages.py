@@ -14,7 +14,7 @@ from labctl.cluster.lock import Hold
 from labctl.cluster.proof import ProofResult, Proven
 from labctl.cluster.running import RunningCluster
 from labctl.cluster.spec import ClusterSpec
-from labctl.cluster.up import bringup, needs
+from labctl.cluster.up import bringup, demands
 from labctl.cluster.up.context import Options
 from labctl.errors import LabctlError
 from labctl.host import doctor
@@ -60,7 +60,7 @@ class RealStages:
         self._only = lock.instance(self.cluster, "ci", what=f"cluster {self.cluster} of `labctl ci`")
         there = bool(self.docker.containers({mark.KIND_CLUSTER: self.cluster}))
         skip = {*self.options.skip_checks, *(ONCE if there else ())}
-        asked = needs.of_machine(
+        asked = demands.of_machine(
             self.spec, image=self.options.image, source=self.options.source, new=not there
         )
         findings = doctor.require(asked, sorted(skip), docker=self.docker)

@@ -28,7 +28,7 @@ from labctl.host.finding import Source
 if TYPE_CHECKING:
     from labctl.cluster.running import Node, RunningCluster
     from labctl.cluster.spec import ClusterSpec
-    from labctl.cluster.status import Listed, Status
+    from labctl.cluster.status import ClusterStatus, Listed
     from labctl.cluster.up.bringup import Up
 
 DEFAULT = "three-nodes"
@@ -273,7 +273,7 @@ def _up_text(done: Up) -> str:
     )
 
 
-def _status_data(seen: Status) -> dict[str, Any]:
+def _status_data(seen: ClusterStatus) -> dict[str, Any]:
     return {
         "name": seen.name,
         "state": seen.state,
@@ -289,7 +289,7 @@ def _status_data(seen: Status) -> dict[str, Any]:
     }
 
 
-def _status_text(seen: Status) -> str:
+def _status_text(seen: ClusterStatus) -> str:
     lines = [f"cluster {seen.name}: {seen.state}" + (f" ({seen.said})" if seen.said else "")]
     if seen.next_step:
         lines.append(f"  next: {seen.next_step}")

@@ -60,14 +60,14 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Survey:
     """What docker says of all clusters, asked once: the containers by cluster, and the marks."""
 
     containers: dict[str, list[Container]]
     marks: dict[str, Mark]
 
     @classmethod
-    def of(cls, docker: Docker, name: str | None = None) -> Seen:
+    def of(cls, docker: Docker, name: str | None = None) -> Survey:
         """Ask docker, for one cluster or for all."""
         found: dict[str, list[Container]] = {}
         for one in docker.containers({KIND_CLUSTER: name} if name else [KIND_CLUSTER]):
@@ -85,13 +85,13 @@ def begun() -> set[str]:
     return {name for name in names if paths.CLUSTER_NAME.fullmatch(name)}
 
 
-def look(name: str, docker: Docker, *, seen: Seen | None = None, locked: bool = False) -> Condition:
+def look(name: str, docker: Docker, *, seen: Survey | None = None, locked: bool = False) -> Condition:
     """The condition of one cluster. ``locked``: this process has its lock, so nobody else is at it.
 
     A name that no cluster of labctl's can have is foreign or absent, and is looked up nowhere but in docker.
     Raises what docker raises.
     """
-    seen = seen or Seen.of(docker, name)
+    seen = seen or Survey.of(docker, name)
     containers = tuple(seen.containers.get(name, ()))
     if not paths.CLUSTER_NAME.fullmatch(name):
         return _strange(name, containers) if containers else _absent(name)

@@ -41,7 +41,7 @@ class Holder:
         return f"process {self.pid} of {self.user}: {self.command}{doing}, {self.how} it since {self.since}"
 
 
-class Record:
+class HolderRecord:
     """What this process has written about one lock of its own."""
 
     def __init__(self, holder: Holder, name: str, descriptor: int) -> None:
@@ -57,7 +57,7 @@ class Record:
         os.close(self._descriptor)
 
 
-def write(key: str, how: str, what: str) -> Record | None:
+def write(key: str, how: str, what: str) -> HolderRecord | None:
     """Say who holds a lock of ``key``; None where it cannot be said. What ended processes left is removed."""
     me = Holder(
         how, os.getpid(), user(), command_line()[:COMMAND_MOST],
@@ -78,7 +78,7 @@ def write(key: str, how: str, what: str) -> Record | None:
                 with contextlib.suppress(OSError):
                     os.unlink(f".{token}", dir_fd=within)
                 return None
-            return Record(me, f"{key}.{token}", descriptor)
+            return HolderRecord(me, f"{key}.{token}", descriptor)
     except (OSError, LabctlError):
         return None
 

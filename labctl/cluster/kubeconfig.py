@@ -27,7 +27,7 @@ HEAD = "# Written by labctl; renewed when it does not fit the cluster:"
 
 
 @dataclass(frozen=True)
-class Entry:
+class KubeconfigEntry:
     """Where a cluster's API server is found: a control-plane container, and a URL on this machine."""
 
     name: str
@@ -36,7 +36,7 @@ class Entry:
     server: str
 
 
-def entry(described: Sequence[Mapping[str, Any]]) -> Entry | None:
+def entry(described: Sequence[Mapping[str, Any]]) -> KubeconfigEntry | None:
     """The entry to a cluster made of these containers, or None while no control plane and port is there."""
     by_role: dict[str, list[Mapping[str, Any]]] = {}
     for one in described:
@@ -52,11 +52,13 @@ def entry(described: Sequence[Mapping[str, Any]]) -> Entry | None:
                 server = f"https://{f'[{host}]' if ':' in host else host}:{binding['HostPort']}"
                 plane = planes[0]
                 container = str(plane["Name"]).lstrip("/")
-                return Entry(container.rsplit("-control-plane", 1)[0], container, str(plane["Id"]), server)
+                return KubeconfigEntry(
+                    container.rsplit("-control-plane", 1)[0], container, str(plane["Id"]), server
+                )
     return None
 
 
-def refresh(path: Path, entry: Entry, docker: Docker) -> bool:
+def refresh(path: Path, entry: KubeconfigEntry, docker: Docker) -> bool:
     """Write the kubeconfig at ``path`` unless it fits ``entry`` already; returns whether it was written.
 
     It is left alone while the control plane has no credentials yet (kubeadm still works).
@@ -72,7 +74,7 @@ def refresh(path: Path, entry: Entry, docker: Docker) -> bool:
     return True
 
 
-def compose(admin: str, entry: Entry) -> str:
+def compose(admin: str, entry: KubeconfigEntry) -> str:
     """kubeadm's ``admin.conf`` turned into a kubeconfig for this machine. Raises `StateUnusable`."""
     try:
         config = yaml.safe_load(admin)
@@ -90,7 +92,7 @@ def compose(admin: str, entry: Entry) -> str:
     return f"{_head(body, entry)}\n{body}"
 
 
-def fits(path: Path, entry: Entry) -> bool:
+def fits(path: Path, entry: KubeconfigEntry) -> bool:
     """Whether the file is what `compose` once wrote for exactly this control plane and address."""
     try:
         head, _, body = path.read_text("utf-8").partition("\n")
@@ -99,7 +101,7 @@ def fits(path: Path, entry: Entry) -> bool:
     return head == _head(body, entry)
 
 
-def _head(body: str, entry: Entry) -> str:
+def _head(body: str, entry: KubeconfigEntry) -> str:
     digest = hashlib.sha256(body.encode()).hexdigest()
     return f"{HEAD} {entry.container_id[:12]} {entry.server} {digest[:16]}"
 

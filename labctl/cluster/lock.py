@@ -24,7 +24,7 @@ from types import TracebackType
 
 from labctl import files
 from labctl.cluster import holders, lockfiles
-from labctl.cluster.holders import Holder, Record
+from labctl.cluster.holders import Holder, HolderRecord
 from labctl.cluster.lockfiles import ALONE, SHARED
 from labctl.errors import Conflict, DeadlineExceeded, LabctlError, UsageError, WriteFailed
 from labctl.waiting import Deadline, NotYet, until
@@ -74,7 +74,7 @@ class Hold:
         self._lock = lock
         self._descriptor = descriptor
         self._guard = threading.Lock()
-        self._record: Record | None = None
+        self._record: HolderRecord | None = None
         self._say()
 
     def release(self) -> None:

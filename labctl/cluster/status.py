@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from labctl.cluster import condition, mark, readiness, running
 from labctl.cluster.absence import taking
 from labctl.cluster.absence.marker import Marker
-from labctl.cluster.condition import Condition, Seen, State, look
+from labctl.cluster.condition import Condition, State, Survey, look
 from labctl.cluster.running import Node, RunningCluster
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import InfrastructureError, LabctlError, NodeDown, StateUnusable
@@ -31,7 +31,7 @@ class RungSeen:
 
 
 @dataclass(frozen=True)
-class Status:
+class ClusterStatus:
     """``state`` is one of `labctl.cluster.condition.State`, with ready or not ready for running; ``said`` says why.
 
     ``phase`` is that of an interrupted bring-up; ``seconds`` maps the bring-up's phases to their time.
@@ -72,11 +72,11 @@ def names(docker: Docker | None = None) -> tuple[str, ...]:
 def every(docker: Docker | None = None) -> tuple[Listed, ...]:
     """Every kind cluster of this docker daemon, and those of labctl's whose nodes are gone."""
     docker = docker or Docker()
-    seen = Seen.of(docker)
+    seen = Survey.of(docker)
     return tuple(_listed(look(name, docker, seen=seen)) for name in seen.names())
 
 
-def status(name: str | None, docker: Docker | None = None) -> Status:
+def status(name: str | None, docker: Docker | None = None) -> ClusterStatus:
     """The state of one cluster; None: the only one. Raises as `labctl.cluster.running.find` does, except
     that a cluster whose bring-up was interrupted is a state, not an error."""
     docker = docker or Docker()
@@ -87,7 +87,7 @@ def status(name: str | None, docker: Docker | None = None) -> Status:
     cluster = running.find(name, docker=docker)
     away = taking.outstanding(cluster, docker)
     state, said, step, code, rungs = _without(away, *_looked_at(cluster, seen))
-    return Status(
+    return ClusterStatus(
         name,
         state,
         said,
@@ -103,11 +103,11 @@ def status(name: str | None, docker: Docker | None = None) -> Status:
     )
 
 
-def _unfinished(seen: Condition, docker: Docker) -> Status:
+def _unfinished(seen: Condition, docker: Docker) -> ClusterStatus:
     """What can be said of a cluster that is being made, or whose making did not come to its end."""
     written, at_work = seen.journal, seen.state == "working"
     ended = written is not None and not at_work
-    return Status(
+    return ClusterStatus(
         seen.name,
         seen.state,
         said=seen.said,

@@ -31,7 +31,7 @@ SYSTEMCTL_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Record:
+class DaemonRecord:
     """A daemon that labctl started; ``start_time`` in clock ticks since boot."""
 
     pid: int
@@ -48,11 +48,11 @@ def log_file() -> Path:
     return paths.state_root() / ".host" / "dockerd.log"
 
 
-def recorded(machine: Machine) -> Record | None:
+def recorded(machine: Machine) -> DaemonRecord | None:
     """The daemon that labctl started, if it still runs."""
     try:
         fields = json.loads(record_file().read_text())
-        record = Record(int(fields["pid"]), int(fields["start_time"]))
+        record = DaemonRecord(int(fields["pid"]), int(fields["start_time"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return record if _runs(record, machine) else None
@@ -133,10 +133,10 @@ def release(machine: Machine | None = None, progress: Progress | None = None) ->
     return record.pid
 
 
-def _start_detached(machine: Machine) -> Record:
+def _start_detached(machine: Machine) -> DaemonRecord:
     log_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pid = process.start_daemon([str(program() or "dockerd")], log=log_file())
-    record = Record(pid, machine.start_time(pid) or 0)
+    record = DaemonRecord(pid, machine.start_time(pid) or 0)
     record_file().write_text(json.dumps(asdict(record)))
     return record
 
@@ -162,26 +162,26 @@ def _last_words() -> str:
     return ""
 
 
-def _runs(record: Record, machine: Machine) -> bool:
+def _runs(record: DaemonRecord, machine: Machine) -> bool:
     return machine.alive(record.pid) and machine.start_time(record.pid) == record.start_time
 
 
-def _gone(record: Record, machine: Machine) -> None:
+def _gone(record: DaemonRecord, machine: Machine) -> None:
     # Our own child stays as a zombie until it is collected; alive() does not count it.
     if _runs(record, machine):
         raise NotYet(f"process {record.pid} still runs")
 
 
-def _all_gone(records: list[Record], machine: Machine) -> None:
+def _all_gone(records: list[DaemonRecord], machine: Machine) -> None:
     for record in records:
         _gone(record, machine)
 
 
-def _family(pid: int, machine: Machine) -> list[Record]:
+def _family(pid: int, machine: Machine) -> list[DaemonRecord]:
     """The containerd processes that the daemon started."""
     children = [one for one in machine.processes() if machine.parent(one) == pid]
     return [
-        Record(child, machine.start_time(child) or 0)
+        DaemonRecord(child, machine.start_time(child) or 0)
         for child in children
         if machine.command(child).startswith("containerd")
     ]

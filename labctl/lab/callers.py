@@ -93,7 +93,7 @@ class PodCaller(PodProbe):
         return Call(self, self.dial(host, port, tries=tries, request=request), self._nonce)
 
 
-class Machine(OutsideProbe):
+class ThisMachine(OutsideProbe):
     """The machine that runs labctl, outside all nodes."""
 
     def __init__(self, *of: Any, nonce: str) -> None:

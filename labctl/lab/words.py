@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl import kubewords
 from labctl.errors import InfrastructureError
-from labctl.lab.callers import Beside, Machine, PodCaller
+from labctl.lab.callers import Beside, PodCaller, ThisMachine
 from labctl.lab.expectation import Unmet, expect
 from labctl.network.pool import Pool
 from labctl.network.pool import parse as parse_pool
@@ -106,10 +106,10 @@ class Words:
         return [self.probe(found[node], namespace=namespace) for node in self.nodes]
 
     @functools.cached_property
-    def outside(self) -> Machine:
+    def outside(self) -> ThisMachine:
         """This machine, which is no node, as a caller."""
         addresses = [node.address for node in self.running.nodes]
-        return Machine(networks_of(addresses, self.docker), nonce=self.nonce)
+        return ThisMachine(networks_of(addresses, self.docker), nonce=self.nonce)
 
     @property
     def this_machine(self) -> str:

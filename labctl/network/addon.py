@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from labctl.network.pool import Pool
 
 if TYPE_CHECKING:
-    from labctl.network.site import Site
+    from labctl.network.site import InstallSite
     from labctl.progress import Progress
 
 Provision = Literal["network", "policy", "load balancer", "service proxy", "DNS"]
@@ -58,16 +58,16 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Condition:
+class Requirement:
     """What must be true of objects before the next phase: ``kubectl wait --for=condition=TYPE OBJECTS``."""
 
     type: str
     objects: tuple[str, ...]
 
 
-def established(*definitions: str) -> Condition:
+def established(*definitions: str) -> Requirement:
     """The CustomResourceDefinitions of these names can be used."""
-    return Condition("Established", tuple(f"crd/{name}" for name in definitions))
+    return Requirement("Established", tuple(f"crd/{name}" for name in definitions))
 
 
 def _unchanged(upstream: str, _: Facts) -> str:
@@ -82,10 +82,10 @@ class Phase:
     """
 
     objects: Callable[[str, Facts], str] = _unchanged
-    then: Condition | None = None
+    then: Requirement | None = None
 
 
-Source = Callable[["Site", "Progress"], str]
+Source = Callable[["InstallSite", "Progress"], str]
 """Gets a manifest as YAML: a locked file of the project's module (`labctl.network.install.upstream`), or what
 an addon's own module makes of the site, such as a chart rendered in a node."""
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from labctl.errors import CommandFailed
 from labctl.images import manifests, workloads
 from labctl.network import programs
-from labctl.network.addon import Addon, Condition, Source
-from labctl.network.site import Site
+from labctl.network.addon import Addon, Requirement, Source
+from labctl.network.site import InstallSite
 from labctl.progress import Progress
 from labctl.tools.kubectl import NodeKubectl
 from labctl.waiting import NotYet, until
@@ -36,7 +36,7 @@ def upstream(name: str) -> Source:
     return lambda site, progress: manifests.text(name, site.docker, site.image, progress)
 
 
-def install(addon: Addon, site: Site, progress: Progress) -> None:
+def install(addon: Addon, site: InstallSite, progress: Progress) -> None:
     """Bring an addon's programs and images onto the nodes, then apply its phases one after the other.
 
     Raises `ImageUnavailable`, `CommandFailed` with the API server's words, `DeadlineExceeded`.
@@ -67,11 +67,11 @@ def _apply(kubectl: NodeKubectl, text: str) -> None:
     until(attempt, what="applying a manifest", within=APPLY_SECONDS, every=APPLY_EVERY_SECONDS)
 
 
-def _await(kubectl: NodeKubectl, condition: Condition) -> None:
+def _await(kubectl: NodeKubectl, condition: Requirement) -> None:
     argv = ["wait", f"--for=condition={condition.type}", f"--timeout={CONDITION_SECONDS}s"]
     kubectl.run([*argv, *condition.objects], timeout=CONDITION_SECONDS + 10)
 
 
-def _images(site: Site, names: Sequence[str], progress: Progress) -> None:
+def _images(site: InstallSite, names: Sequence[str], progress: Progress) -> None:
     if names and site.image.origin != "built":  # one that labctl built carries them all
         workloads.ensure(site.docker, site.nodes, [workloads.reference(name) for name in names], progress)

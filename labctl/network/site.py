@@ -11,7 +11,7 @@ from labctl.tools.kubectl import NodeKubectl
 
 
 @dataclass(frozen=True)
-class Site:
+class InstallSite:
     """Its node containers, kubectl in one of them, their image, and what manifests are fitted to."""
 
     docker: Docker

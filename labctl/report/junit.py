@@ -14,7 +14,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from labctl.lab.results import CheckResult, LabResult, RunResult, Status
 from labctl.report import model
-from labctl.report.model import Phase, PhaseOutcome, RunReport
+from labctl.report.model import PhaseOutcome, RunPhase, RunReport
 from labctl.shown import clean, fitted
 
 Kind = type[Failure] | type[Error] | type[Skipped]
@@ -72,7 +72,7 @@ def _check(suite: str, check: CheckResult) -> TestCase:
     )
 
 
-def _phase(phase: Phase) -> TestCase:
+def _phase(phase: RunPhase) -> TestCase:
     failure = phase.failure
     message = failure.what if failure else phase.said
     body = _told(failure) if failure else phase.said

@@ -45,7 +45,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Phase:
+class RunPhase:
     """One of doctor, up, proof, labs, down. ``said`` is its outcome in a few words."""
 
     name: str
@@ -68,7 +68,7 @@ class RunReport:
     cluster: str
     labctl: str
     started: str
-    phases: tuple[Phase, ...]
+    phases: tuple[RunPhase, ...]
     seconds: float = 0.0
     proof: tuple[CheckResult, ...] = ()
     run: RunResult | None = None

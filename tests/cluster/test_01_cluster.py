@@ -15,7 +15,7 @@ from pytest_kind import KindCluster
 
 from labctl import process
 from labctl.cluster.spec import ClusterSpec
-from labctl.cluster.up import kindconfig, needs
+from labctl.cluster.up import demands, kindconfig
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
 
@@ -88,7 +88,7 @@ def test_kubectl_hands_on_its_exit_code(labctl: Labctl, cluster: str) -> None:
 def foreign(labctl: Labctl, docker: Docker, tmp_path: Path) -> Iterator[str]:
     """A cluster made by plain kind; only what this machine forces on the nodes is labctl's advice."""
     spec = ClusterSpec(name=FOREIGN, workers=0, cni="none", load_balancer="none")
-    config = kindconfig.render(spec, needs.of_nodes(docker))
+    config = kindconfig.render(spec, demands.of_nodes(docker))
     kind = Kind()
     try:
         kind.create_cluster(

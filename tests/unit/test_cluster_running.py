@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from labctl.cluster import kubeconfig, mark, running
-from labctl.cluster.kubeconfig import Entry
+from labctl.cluster.kubeconfig import KubeconfigEntry
 from labctl.cluster.mark import Mark
 from labctl.cluster.spec import ClusterSpec
 from labctl.errors import ClusterNotFound, NodeDown, StateUnusable, UsageError, WriteFailed
@@ -122,7 +122,9 @@ def test_a_kubeconfig_that_cannot_be_written_is_named(docker: Fleet2, tmp_path: 
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(WriteFailed) as caught:
-        kubeconfig.refresh(blocked / "kubeconfig", Entry("c", "c-control-plane", "id", "https://x"), docker)
+        kubeconfig.refresh(
+            blocked / "kubeconfig", KubeconfigEntry("c", "c-control-plane", "id", "https://x"), docker
+        )
     assert "kubeconfig" in caught.value.what
 
 

@@ -49,7 +49,7 @@ class Box:
             f"trap '{on_term}' TERM; echo starting >&2; {start}; while :; do sleep 0.05; done",
         )
 
-    def start(self) -> daemon.Record:
+    def start(self) -> daemon.DaemonRecord:
         daemon.start(Docker(), Machine(), Quiet())
         record = daemon.recorded(Machine())
         assert record is not None

@@ -127,7 +127,7 @@ AS_IN_A_FILE = {"config render single", "config validate single"}
 def workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever does real work answers with one of each."""
     up = bringup.Up(CLUSTER, Plan("create", "nothing runs"), "v1.37.2", PROOF, {"nodes": 1.0})
-    seen = status.Status(
+    seen = status.ClusterStatus(
         "c", "ready", spec=ClusterSpec(), nodes=(NODE,), rungs=(status.RungSeen("r", True, "s"),)
     )
     step = healing.HealStep("a", "b", 1.0)

@@ -148,11 +148,11 @@ def test_how_many_at_once_depends_on_the_machine() -> None:
 
 def test_reset_finds_every_instance(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
     from labctl.lab.engine.guard import Guard
-    from labctl.lab.engine.labrun import LabRun, Site
+    from labctl.lab.engine.labrun import LabRun, LabSite
 
     one, _ = suite(monkeypatch, lab(fine))
     found = running(containers=False)
-    site = Site(kube, found, Listener(), Guard(kube, found, None))  # type: ignore[arg-type]  # a stand-in
+    site = LabSite(kube, found, Listener(), Guard(kube, found, None))  # type: ignore[arg-type]  # a stand-in
     ((_, made),) = suite_module.load_all(one.files)
     for tag in ("", "x7kq", "abcd"):
         assert LabRun.of(site, one.files[0], made, tag).run().status is Status.PASS

@@ -27,7 +27,7 @@ from labctl.cluster.spec import ClusterSpec, complaints
 from labctl.cluster.up import context, kindconfig, proven
 from labctl.cluster.up.context import Options
 from labctl.cluster.up.plan import Plan
-from labctl.lab.engine import needs
+from labctl.lab.engine import fitness
 from labctl.network import addons
 from labctl.network.addon import NETWORK, POLICY, SERVICE_PROXY, Addon, Workload
 from labctl.progress import Quiet
@@ -132,11 +132,11 @@ def test_ci_proves_it_too(kube: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_labs_that_need_policy_run_on_it() -> None:
     here = running()
-    assert "does not enforce" in needs.unmet(("NetworkPolicy",), here)
-    assert needs.unmet(("NetworkPolicy",), replace(here, cni="made-up")) == ""
-    assert "not known" in needs.unmet(("NetworkPolicy",), replace(here, cni=None))
-    assert "not known" in needs.unmet(("load balancer",), replace(here, load_balancer=None))
-    assert "has none" in needs.unmet(("load balancer",), replace(here, load_balancer="none"))
+    assert "does not enforce" in fitness.unmet(("NetworkPolicy",), here)
+    assert fitness.unmet(("NetworkPolicy",), replace(here, cni="made-up")) == ""
+    assert "not known" in fitness.unmet(("NetworkPolicy",), replace(here, cni=None))
+    assert "not known" in fitness.unmet(("load balancer",), replace(here, load_balancer=None))
+    assert "has none" in fitness.unmet(("load balancer",), replace(here, load_balancer="none"))
 
 
 def test_what_serves_services_itself_makes_kube_proxy_s_rung_its_own(

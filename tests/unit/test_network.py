@@ -23,7 +23,7 @@ from labctl.network.flannel import FLANNEL
 from labctl.network.install import install
 from labctl.network.kubeadm import COREDNS, KUBE_PROXY, NONE
 from labctl.network.metallb import METALLB
-from labctl.network.site import Site
+from labctl.network.site import InstallSite
 from labctl.process import Completed
 from labctl.progress import Progress, Quiet
 from labctl.tools.docker import Docker
@@ -175,8 +175,8 @@ class NodeDocker(Docker):
         return Completed(tuple(argv), 0, "rendered: chart" if argv[0] == "helm" else "", "", 0.1)
 
 
-def site(docker: NodeDocker, image: NodeImage = BUILT) -> Site:
-    return Site(
+def site(docker: NodeDocker, image: NodeImage = BUILT) -> InstallSite:
+    return InstallSite(
         docker, ("c-control-plane",), NodeKubectl(docker, "c-control-plane"), image, Facts("10.9.0.0/16")
     )
 
@@ -200,7 +200,7 @@ def test_phases_are_applied_in_order_and_each_waits_for_its_condition() -> None:
 
 
 def test_a_chart_is_a_source_like_any_other() -> None:
-    def chart(where: Site, _: Progress) -> str:
+    def chart(where: InstallSite, _: Progress) -> str:
         return where.docker.exec(where.nodes[0], ["helm", "template", "/charts/made-up"]).stdout
 
     docker = NodeDocker()

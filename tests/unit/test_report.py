@@ -24,7 +24,7 @@ from labctl.recorder import StepRecord
 from labctl.report import data, html, junit, markdown, text
 from labctl.report import model as models
 from labctl.report.files import Files
-from labctl.report.model import Phase, PhaseOutcome, RunReport
+from labctl.report.model import PhaseOutcome, RunPhase, RunReport
 
 HOSTILE = "<script>alert(1)</script> | [x](http://e) `c` \x1b[31m\x00 </testcase> &amp; ￿ @all"
 
@@ -37,12 +37,12 @@ def lab(number: int, *checks: CheckResult, status: Status = Status.PASS, reason:
     return LabResult(number, "topic", f"Topic {number}", status, checks, reason, seconds=3.5)
 
 
-def phases(**failures: models.Failure) -> tuple[Phase, ...]:
+def phases(**failures: models.Failure) -> tuple[RunPhase, ...]:
     made = []
     for name in ("doctor", "up", "proof", "labs", "down"):
         failure = failures.get(name)
         outcome = PhaseOutcome.BROKEN if failure else PhaseOutcome.OK
-        made.append(Phase(name, outcome, 1.5, "said", (StepRecord("A step", 1.0),), failure))
+        made.append(RunPhase(name, outcome, 1.5, "said", (StepRecord("A step", 1.0),), failure))
     return tuple(made)
 
 
@@ -97,8 +97,8 @@ def test_everything_proven_is_0() -> None:
         (report(phases=phases(doctor=failure(DockerUnreachable("no docker")))), 3),
         (report(phases=phases(proof=failure(ProofFailed("dns")))), 4),
         (report(phases=phases(down=failure(Interrupted(signal_number=15)))), 143),
-        (report(phases=(Phase("proof", PhaseOutcome.FAILED),)), 4),
-        (RunReport("c", "0", "now", phases=(Phase("up", PhaseOutcome.OK),)), 9),
+        (report(phases=(RunPhase("proof", PhaseOutcome.FAILED),)), 4),
+        (RunReport("c", "0", "now", phases=(RunPhase("up", PhaseOutcome.OK),)), 9),
     ],
 )
 def test_the_exit_code_tells_what_went_wrong(made: RunReport, code: int) -> None:

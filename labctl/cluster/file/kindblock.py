@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from labctl.cluster.file.yamlfile import Entries, Items, Place, Scalar, Tree, plain
+from labctl.cluster.file.yamlfile import Entries, Items, Position, Scalar, Tree, plain
 from labctl.cluster.spec import POD_SUBNET, PROXY_MODES, SERVICE_SUBNET
 
-Add = Callable[[Place, str, str, str], None]
+Add = Callable[[Position, str, str, str], None]
 
 FREE = {
     "networking": "object",
@@ -175,7 +175,7 @@ def _patches(patches: Tree | None, add: Add) -> None:
 
 
 def _subnets(block: Entries, networking: Tree | None, add: Add) -> None:
-    chosen: dict[str, tuple[Place, ipaddress.IPv4Network]] = {}
+    chosen: dict[str, tuple[Position, ipaddress.IPv4Network]] = {}
     for key, default in (("podSubnet", POD_SUBNET), ("serviceSubnet", SERVICE_SUBNET)):
         value = _value(networking, key) if isinstance(networking, Entries) else None
         if value is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from labctl import paths
 from labctl.cluster.file import kindblock, yamlfile
-from labctl.cluster.file.yamlfile import Entries, Place, Scalar, Tree, plain
+from labctl.cluster.file.yamlfile import Entries, Position, Scalar, Tree, plain
 from labctl.cluster.spec import (
     CNIS,
     CONTROL_PLANES,
@@ -89,7 +89,7 @@ class Faults:
         self.file = file
         self.found: list[ConfigProblem] = []
 
-    def add(self, place: Place, message: str, value: str = "", allowed: str = "") -> None:
+    def add(self, place: Position, message: str, value: str = "", allowed: str = "") -> None:
         """Note one problem."""
         self.found.append(ConfigProblem(self.file, place.line, place.column, message, value[:80], allowed))
 

@@ -35,7 +35,7 @@ _DOUBTFUL = re.compile(
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """A line and a column, both counted from 1."""
 
     line: int
@@ -48,7 +48,7 @@ class Scalar:
 
     value: str | int | bool | None
     text: str
-    place: Place
+    place: Position
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class Items:
     """A list."""
 
     items: tuple[Tree, ...]
-    place: Place
+    place: Position
 
 
 @dataclass(frozen=True)
 class Entries:
     """A mapping: ``entries`` maps each key to the key's place and its value."""
 
-    entries: dict[str, tuple[Place, Tree]]
-    place: Place
+    entries: dict[str, tuple[Position, Tree]]
+    place: Position
 
 
 Tree = Scalar | Items | Entries
@@ -192,14 +192,14 @@ class _Builder:
         self._problems = problems
 
     def build(self, node: Any) -> Tree:
-        place = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+        place = Position(node.start_mark.line + 1, node.start_mark.column + 1)
         if isinstance(node, yaml.SequenceNode):
             return Items(tuple(self.build(item) for item in node.value), place)
         if isinstance(node, yaml.MappingNode):
             return Entries(self._entries(node), place)
         return self._scalar(node, place)
 
-    def _scalar(self, node: Any, place: Place) -> Scalar:
+    def _scalar(self, node: Any, place: Position) -> Scalar:
         text: str = node.value
         if node.style:  # quoted, or a block
             return Scalar(text, text, place)
@@ -212,10 +212,10 @@ class _Builder:
                         text, "a decimal integer, true, false, or text in quotes")  # fmt: skip
         return Scalar(text, text, place)
 
-    def _entries(self, node: Any) -> dict[str, tuple[Place, Tree]]:
-        entries: dict[str, tuple[Place, Tree]] = {}
+    def _entries(self, node: Any) -> dict[str, tuple[Position, Tree]]:
+        entries: dict[str, tuple[Position, Tree]] = {}
         for key, value in node.value:
-            place = Place(key.start_mark.line + 1, key.start_mark.column + 1)
+            place = Position(key.start_mark.line + 1, key.start_mark.column + 1)
             if not isinstance(key, yaml.ScalarNode):
                 self._wrong(place, "a key must be a word", "a list or mapping")
                 continue
@@ -227,7 +227,7 @@ class _Builder:
             entries.setdefault(key.value, (place, built))
         return entries
 
-    def _wrong(self, place: Place, message: str, value: str = "", allowed: str = "") -> None:
+    def _wrong(self, place: Position, message: str, value: str = "", allowed: str = "") -> None:
         self._problems.append(
             ConfigProblem(self._file, place.line, place.column, message, value[:80], allowed)
         )

@@ -27,10 +27,9 @@ from labctl.cluster.up.abandon import Ruins
 from labctl.cluster.up.background import Background
 from labctl.cluster.up.context import Context, Options
 from labctl.cluster.up.plan import Plan
-from labctl.cluster.up.step import Step
+from labctl.cluster.up.step import UpStep
 from labctl.errors import Interrupted, NodeDown, WriteFailed
-from labctl.progress import Progress, Quiet
-from labctl.progress import Step as Shown
+from labctl.progress import Progress, Quiet, Step
 from labctl.recorder import Recorder
 from labctl.tools.docker import Docker
 from labctl.tools.kind import Kind
@@ -158,7 +157,7 @@ class BringUp:
                 raise
             raise ended from (cause if ended is not cause else None)
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: UpStep) -> None:
         """Do a step; or wait for it, if it has run beside another one."""
         self.now = step
         self._enter(step.name)
@@ -173,7 +172,7 @@ class BringUp:
             self._timed(step)
         self.journal = replace(self.journal, seconds=self._in_order(), containers=self.run.left.containers)
 
-    def _timed(self, step: Step) -> None:
+    def _timed(self, step: UpStep) -> None:
         """Runs in whichever thread the step has; its seconds are those of its own work."""
         run = self.run
         if step.awaits:
@@ -255,7 +254,7 @@ def _nothing_to_do(run: Context) -> Up:
 class _Under(Quiet):
     """Steps shown as the notes of the one step above them."""
 
-    def __init__(self, above: Shown) -> None:
+    def __init__(self, above: Step) -> None:
         self._above = above
 
     def note(self, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl import progress
 from labctl.cluster import mark, shared, teardown
 from labctl.cluster.up.context import Context
-from labctl.cluster.up.step import REPLACE, Step
+from labctl.cluster.up.step import REPLACE, UpStep
 
 
 def delete(run: Context, shown: progress.Step) -> None:
@@ -18,4 +18,6 @@ def delete(run: Context, shown: progress.Step) -> None:
     shown.result(f"{len(removed)} container(s)")
 
 
-STEP = Step("clear", delete, title="Delete the former cluster", part_of=REPLACE, changes="the former cluster")
+STEP = UpStep(
+    "clear", delete, title="Delete the former cluster", part_of=REPLACE, changes="the former cluster"
+)

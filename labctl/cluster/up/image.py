@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from labctl import progress
 from labctl.cluster.up.context import Context
-from labctl.cluster.up.step import Step
+from labctl.cluster.up.step import UpStep
 from labctl.images import nodeimage
 from labctl.waiting import Deadline
 
@@ -21,4 +21,4 @@ def find(run: Context, _: progress.Step) -> None:
     run.deadline = Deadline(run.options.deadline)
 
 
-STEP = Step("image", find)
+STEP = UpStep("image", find)

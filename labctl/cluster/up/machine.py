@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from labctl import progress
-from labctl.cluster.up import needs
+from labctl.cluster.up import demands
 from labctl.cluster.up.context import Context
-from labctl.cluster.up.step import MAKE, Step
+from labctl.cluster.up.step import MAKE, UpStep
 from labctl.host import doctor
 
 
 def check(run: Context, shown: progress.Step) -> None:
     """The doctor, for what this spec needs. Raises `HostError`."""
     findings = doctor.require(
-        needs.of_machine(
+        demands.of_machine(
             run.spec,
             image=run.options.image,
             source=run.options.source,
@@ -26,4 +26,4 @@ def check(run: Context, shown: progress.Step) -> None:
     shown.result(f"warnings: {', '.join(warned)}" if warned else "ready")
 
 
-STEP = Step("doctor", check, title="Check this machine")
+STEP = UpStep("doctor", check, title="Check this machine")

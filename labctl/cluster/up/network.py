@@ -9,13 +9,13 @@ from labctl import progress
 from labctl.cluster import mark
 from labctl.cluster.up import nodes
 from labctl.cluster.up.context import Context
-from labctl.cluster.up.step import Step
+from labctl.cluster.up.step import UpStep
 from labctl.errors import CommandFailed, CommandTimedOut, InfrastructureError, Interrupted, NodeDown
 from labctl.network import pool as pools
 from labctl.network.addon import LOAD_BALANCER, Addon, Facts
 from labctl.network.install import install as install_addon
 from labctl.network.pool import Pool
-from labctl.network.site import Site
+from labctl.network.site import InstallSite
 from labctl.progress import Quiet
 from labctl.tools.kubectl import SUPER_ADMIN, NodeKubectl
 from labctl.waiting import NotYet, until
@@ -74,14 +74,14 @@ def install(run: Context, _: progress.Step) -> None:
     balanced = run.spec.provides(LOAD_BALANCER)
     facts = Facts(run.spec.pod_subnet, run.spec.api_server, pool=pool(run) if balanced else None)
     kubectl = _first_plane(run)
-    site = Site(kubectl.docker, run.spec.node_names(), kubectl, run.image, facts)
+    site = InstallSite(kubectl.docker, run.spec.node_names(), kubectl, run.image, facts)
     cni, balancer = run.spec.addons
     for title, addon in ((f"CNI {cni.name}", cni), (f"load balancer {balancer.name}", balancer)):
         if addon.phases:
             _install(run, title, addon, site)
 
 
-def _install(run: Context, title: str, addon: Addon, site: Site) -> None:
+def _install(run: Context, title: str, addon: Addon, site: InstallSite) -> None:
     with run.progress.step(f"Install {title}") as shown:
         install_addon(addon, site, Quiet())
         shown.result("while the nodes joined" if run.left.in_kind else "applied")
@@ -99,4 +99,4 @@ def pool(run: Context) -> Pool:
     return pools.pool(subnet, run.mark.slot)
 
 
-STEP = Step("network", install, changes="the new cluster", beside=nodes.STEP.name, awaits=await_api)
+STEP = UpStep("network", install, changes="the new cluster", beside=nodes.STEP.name, awaits=await_api)

@@ -8,11 +8,11 @@ from labctl import paths, progress
 from labctl.cluster import lock, mark, shared
 from labctl.cluster.kubeconfig import API_PORT
 from labctl.cluster.spec import ClusterSpec
-from labctl.cluster.up import kindconfig, needs, plan
+from labctl.cluster.up import demands, kindconfig, plan
 from labctl.cluster.up.background import Background
 from labctl.cluster.up.context import Context
 from labctl.cluster.up.kindconfig import MachineNeeds
-from labctl.cluster.up.step import Step
+from labctl.cluster.up.step import UpStep
 from labctl.errors import InfrastructureError
 from labctl.tools.docker import Docker
 from labctl.tools.kind import KindStage
@@ -24,7 +24,7 @@ NETWORK = "kind"
 
 def create(run: Context, shown: progress.Step) -> None:
     """Let kind make the nodes. Raises what kind's failure means, `InfrastructureError` for a setting that is lost."""
-    forced = needs.of_nodes(run.docker)
+    forced = demands.of_nodes(run.docker)
     kind = Background("kind makes the nodes", lambda: _kind(run, forced, shown), run.stop)
     try:
         # The slot stays ours from here on: it is in the mark.
@@ -115,4 +115,4 @@ def read_back(docker: Docker, spec: ClusterSpec, wanted: MachineNeeds) -> None:
                 )
 
 
-STEP = Step("nodes", create, title="Create {spec.nodes} node(s)", changes="the new cluster")
+STEP = UpStep("nodes", create, title="Create {spec.nodes} node(s)", changes="the new cluster")

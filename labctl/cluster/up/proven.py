@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl import progress
 from labctl.cluster import formerproofs, proof
 from labctl.cluster.up.context import Context
-from labctl.cluster.up.step import VERIFY, Step
+from labctl.cluster.up.step import VERIFY, UpStep
 from labctl.images import workloads
 from labctl.network.addon import NETWORK
 
@@ -21,4 +21,4 @@ def prove(run: Context, _: progress.Step) -> None:
             run.proof = proof.require(proof.prove(run.cluster, run.kube, run.progress))
 
 
-STEP = Step("proof", prove, part_of=VERIFY)
+STEP = UpStep("proof", prove, part_of=VERIFY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl import progress
 from labctl.cluster import readiness
 from labctl.cluster.up.context import Context
-from labctl.cluster.up.step import VERIFY, Step
+from labctl.cluster.up.step import VERIFY, UpStep
 from labctl.progress import Progress
 from labctl.waiting import Deadline
 
@@ -21,4 +21,4 @@ def climb(run: Context, shown: Progress, deadline: Deadline) -> None:
     readiness.climb(rungs, run.cluster, shown, deadline, docker=run.docker)
 
 
-STEP = Step("readiness", wait, part_of=VERIFY)
+STEP = UpStep("readiness", wait, part_of=VERIFY)

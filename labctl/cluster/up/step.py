@@ -25,7 +25,7 @@ Changes = Literal["nothing", "the former cluster", "the new cluster"]
 
 
 @dataclass(frozen=True)
-class Step:
+class UpStep:
     """A step. ``name`` is the phase in the journal, and the key of its seconds.
 
     ``title`` is what the user reads, with ``{spec}`` for the cluster's spec; '' for a step that shows lines of

@@ -27,7 +27,7 @@ of their Service."""
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """A kind of object: ``path`` is its group and version's (``/apis/apps/v1``), ``plural`` its resource name."""
 
     path: str
@@ -39,7 +39,7 @@ class Kind:
 class Belonging:
     """One object that carries the labels."""
 
-    kind: Kind
+    kind: ObjectKind
     namespace: str
     name: str
 
@@ -63,7 +63,7 @@ def remove(kube: Kube, instance: Instance) -> int:
     return len(there) + _clear_nodes(kube, instance)
 
 
-def kinds(kube: Kube) -> tuple[Kind, ...]:
+def kinds(kube: Kube) -> tuple[ObjectKind, ...]:
     """The kinds that can be listed and deleted, each in the version that the server prefers."""
     found = []
     for root in ("/api", "/apis"):
@@ -76,8 +76,8 @@ def kinds(kube: Kube) -> tuple[Kind, ...]:
     return tuple(found)
 
 
-def _kind(path: str, described: dict[str, Any]) -> Kind:
-    return Kind(path, str(described["resource"]), described.get("scope") == "Namespaced")
+def _kind(path: str, described: dict[str, Any]) -> ObjectKind:
+    return ObjectKind(path, str(described["resource"]), described.get("scope") == "Namespaced")
 
 
 def _deletable(described: dict[str, Any]) -> bool:
@@ -87,7 +87,7 @@ def _deletable(described: dict[str, Any]) -> bool:
     return {"list", "delete"} <= set(described.get("verbs") or ())
 
 
-def _listed(kube: Kube, kind: Kind, selector: str) -> Iterator[Belonging]:
+def _listed(kube: Kube, kind: ObjectKind, selector: str) -> Iterator[Belonging]:
     query: dict[str, str | int] = {"labelSelector": selector}
     document = json.loads(kube.raw_get(f"{kind.path}/{kind.plural}", query=query, accept=LEAN))
     for one in document.get("items") or ():
@@ -96,7 +96,7 @@ def _listed(kube: Kube, kind: Kind, selector: str) -> Iterator[Belonging]:
             yield Belonging(kind, str(metadata.get("namespace") or ""), str(metadata["name"]))
 
 
-def _path(kind: Kind, namespace: str, name: str) -> str:
+def _path(kind: ObjectKind, namespace: str, name: str) -> str:
     where = f"namespaces/{namespace}/" if namespace else ""
     return f"{kind.path}/{where}{kind.plural}/{name}"
 

@@ -26,9 +26,9 @@ from labctl.kube import Kube
 from labctl.lab.api import Check, Condition, Lab, LabStep, Statement, Trial, stated
 from labctl.lab.calls import STEP_PATIENCE_SECONDS
 from labctl.lab.engine import foreign, namespaces, verdict
+from labctl.lab.engine.fitness import unmet
 from labctl.lab.engine.guard import Guard
 from labctl.lab.engine.loader import LabFile
-from labctl.lab.engine.needs import unmet
 from labctl.lab.engine.observe import Outcome, Seen, look_once, settle
 from labctl.lab.engine.verdict import StepFailed
 from labctl.lab.expectation import Unmet
@@ -53,7 +53,7 @@ INTERRUPTED_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Site:
+class LabSite:
     """The cluster that labs run on, and what all runs on it share.
 
     ``run_id`` names the command in labels. With ``strict`` a lab whose needs are not met is a failure.
@@ -75,13 +75,13 @@ class Site:
 class LabRun:
     """A lab, the instance it runs as, and the site it runs on."""
 
-    site: Site
+    site: LabSite
     file: LabFile
     lab: Lab
     instance: Instance
 
     @classmethod
-    def of(cls, site: Site, file: LabFile, lab: Lab, tag: str = "") -> LabRun:
+    def of(cls, site: LabSite, file: LabFile, lab: Lab, tag: str = "") -> LabRun:
         """The run of ``lab`` as the instance with this tag; '' is the plain one."""
         instance = Instance(file.number, file.name, lab.namespaces, tag, site.run_id, new_nonce())
         return cls(site, file, lab, instance)

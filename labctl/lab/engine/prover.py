@@ -21,8 +21,8 @@ from labctl.errors import DeadlineExceeded
 from labctl.lab.api import Check, Lab, Sabotage, Statement, Trial
 from labctl.lab.calls import STEP_PATIENCE_SECONDS
 from labctl.lab.engine import foreign, verdict
+from labctl.lab.engine.fitness import unmet
 from labctl.lab.engine.labrun import ACT_SECONDS, LabRun
-from labctl.lab.engine.needs import unmet
 from labctl.lab.engine.observe import Outcome, Seen, look_once
 from labctl.lab.expectation import Unmet
 from labctl.lab.handle import Cluster

@@ -25,7 +25,7 @@ from labctl.kube import connect
 from labctl.lab.api import Lab
 from labctl.lab.engine import namespaces, prover, record
 from labctl.lab.engine.guard import Guard
-from labctl.lab.engine.labrun import LabRun, Site
+from labctl.lab.engine.labrun import LabRun, LabSite
 from labctl.lab.engine.loader import LabFile, load
 from labctl.lab.instance import new_tag
 from labctl.lab.labels import new_nonce
@@ -108,7 +108,7 @@ class Suite:
             )  # fmt: skip
         return removed
 
-    def _each(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], verb: Verb) -> list[LabResult]:
+    def _each(self, site: LabSite, labs: Sequence[tuple[LabFile, Lab]], verb: Verb) -> list[LabResult]:
         runs = [LabRun.of(site, file, lab) for file, lab in labs]
         if verb == "verify":
             work = [Work(run.file.name, _narrated(run, run.verify)) for run in runs]
@@ -138,7 +138,7 @@ class Suite:
 
         return Work(name, in_turn, alone)
 
-    def _prove(self, site: Site, labs: Sequence[tuple[LabFile, Lab]], kubernetes: str) -> list[LabResult]:
+    def _prove(self, site: LabSite, labs: Sequence[tuple[LabFile, Lab]], kubernetes: str) -> list[LabResult]:
         """Every piece of every lab, in an instance of its own; a lab has ended when all its pieces have."""
         marks = {file: record.fingerprint(file, self.cluster, kubernetes) for file, _ in labs}
         todo = [(file, lab) for file, lab in labs if not self._on_record(file, marks[file])]
@@ -183,7 +183,7 @@ class Suite:
         return self.jobs or at_once()
 
     @contextlib.contextmanager
-    def _site(self) -> Iterator[Site]:
+    def _site(self) -> Iterator[LabSite]:
         if self.docker is not None:
             self._pay_back(self.docker)
             # Docker knows at once which node is down; the API server might not even answer.
@@ -192,7 +192,7 @@ class Suite:
         with contextlib.closing(kube), lock.using(key := lock_key(self.cluster, kube), what="labs"):
             self._key = key
             guard = Guard(kube, self.cluster, self.docker)
-            yield Site(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
+            yield LabSite(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
 
     def _pay_back(self, docker: Docker) -> None:
         """What a killed lab has left away comes back before a node that it has frozen is taken for a dead one."""
@@ -220,7 +220,7 @@ Showing = Callable[[LabRun, prover.Piece], "Work[LabResult]"]
 class _Proof:
     """The proof of one lab while its pieces are under way."""
 
-    def __init__(self, site: Site, file: LabFile, lab: Lab, showing: Showing) -> None:
+    def __init__(self, site: LabSite, file: LabFile, lab: Lab, showing: Showing) -> None:
         self.file = file
         self._plain = LabRun.of(site, file, lab)
         self.refused = prover.refusal(self._plain)

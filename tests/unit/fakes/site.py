@@ -9,7 +9,7 @@ from labctl.cluster.running import RunningCluster
 from labctl.lab.api import Lab
 from labctl.lab.engine import prover
 from labctl.lab.engine.guard import Guard
-from labctl.lab.engine.labrun import LabRun, Site
+from labctl.lab.engine.labrun import LabRun, LabSite
 from labctl.lab.engine.loader import LabFile
 from labctl.lab.instance import new_tag
 from labctl.lab.results import LabResult
@@ -38,13 +38,13 @@ def site(
     docker: FakeDocker | None = None,
     strict: bool = False,
     listener: Listener | None = None,
-) -> Site:
+) -> LabSite:
     """Where labs run in a test."""
     there: Any = docker
     api: Any = kube
     found = cluster or running()
     guard = Guard(api, found, there)
-    return Site(api, found, listener or Listener(), guard, there, "run1", strict)
+    return LabSite(api, found, listener or Listener(), guard, there, "run1", strict)
 
 
 def run_of(kube: FakeKube, file: LabFile, lab: Lab, tag: str = "", **more: Any) -> LabRun:
@@ -57,7 +57,7 @@ def prove(kube: FakeKube, file: LabFile, lab: Lab, **more: Any) -> LabResult:
     return prove_on(site(kube, **more), file, lab)
 
 
-def prove_on(where: Site, file: LabFile, lab: Lab) -> LabResult:
+def prove_on(where: LabSite, file: LabFile, lab: Lab) -> LabResult:
     """The proof of a lab on this site."""
     plain = LabRun.of(where, file, lab)
     if refused := prover.refusal(plain):
