@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Collection, Iterator, Sequence
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 from labctl import kubewords
 from labctl.errors import InfrastructureError
 from labctl.lab.callers import Beside, PodCaller, ThisMachine
 from labctl.lab.expectation import Unmet, expect
+from labctl.network import addons
 from labctl.network.pool import Pool
 from labctl.network.pool import parse as parse_pool
 from labctl.probe.objects import APP_LABEL, PORT, SERVICE_PORT
@@ -159,6 +161,18 @@ class Words:
         found: Any = self.core.read_namespaced_pod(name=pod, namespace=self.where(namespace))
         expect(bool(found.status.pod_ip), seen=f"pod {pod} has no address yet", expected="an address")
         return str(found.status.pod_ip)
+
+    def expect_a_pods_address(self, pod: str) -> None:
+        """A pod's address is no node's, and is of its own node's range (spec.podCIDRs) where the CNI plugin uses
+        those; one with ranges of its own keeps to them."""
+        found: Any = self.core.read_namespaced_pod(name=pod, namespace=self.namespace)
+        address, node = self.pod_ip(pod), str(found.spec.node_name)
+        nodes = {one.address for one in self.running.nodes}
+        expect(address not in nodes, seen=f"{pod} has {address}", expected="an address that no node has")
+        if addons.cni(self.running.cni or "").node_ranges:
+            ranges: list[str] = self.core.read_node(name=node).spec.pod_cidrs or []  # type: ignore[union-attr]  # it has one
+            held = any(ip_address(address) in ip_network(one) for one in ranges)
+            expect(held, seen=f"{pod} has {address}", expected=f"one of {node}'s range {', '.join(ranges)}")
 
     def volume_of(self, pod: str) -> str:
         """The name of the PersistentVolume behind the first claim that a pod mounts, or ''."""

@@ -114,5 +114,7 @@ class Addon:
     """The programs that must be in /opt/cni/bin of every node first."""
     images: Images = _no_images
     """The images that the nodes need, by their names in the lock file."""
+    node_ranges: bool = False
+    """Whether pods get their addresses from their node's spec.podCIDRs; some CNI plugins keep ranges of their own."""
     kind_settings: Mapping[str, Any] = field(default_factory=dict)
     """What kind must be told for it, beyond labctl's own: by default kind installs no CNI plugin."""

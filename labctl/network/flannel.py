@@ -72,4 +72,5 @@ FLANNEL = Addon(
     phases=(Phase(objects),),
     programs=("bridge", "host-local", "portmap", "loopback"),
     images=images,
+    node_ranges=True,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,6 +15,7 @@ from kubernetes.client import (
     V1LoadBalancerIngress,
     V1LoadBalancerStatus,
     V1Namespace,
+    V1NodeSpec,
     V1ObjectMeta,
     V1OwnerReference,
     V1PodCondition,
@@ -185,6 +187,30 @@ def test_a_client_is_missing_on_a_node(kube: FakeKube, k8s: Cluster) -> None:
         "client-one-control-plane", "client-one-worker", "client-x"
     ]  # fmt: skip
     assert k8s.one_of("client").pod == "client-one-control-plane"
+
+
+@pytest.mark.parametrize(
+    ("cni", "address", "refused"),
+    [
+        ("flannel", "10.244.1.9", ""),
+        ("flannel", "10.99.1.9", "one of one-worker's range 10.244.1.0/24"),
+        ("a-plugin-with-ranges-of-its-own", "10.99.1.9", ""),
+        ("flannel", "127.0.0.1", "an address that no node has"),
+        ("a-plugin-with-ranges-of-its-own", "127.0.0.1", "an address that no node has"),
+    ],
+)
+def test_a_pods_address_is_of_its_nodes_range_where_the_plugin_uses_it(
+    kube: FakeKube, cni: str, address: str, refused: str
+) -> None:
+    k8s = Cluster(cast(Kube, kube), replace(running(), cni=cni), Instance(12, "12-clusterip", nonce=NONCE))
+    kube.objects["node", "", "one-worker"].spec = V1NodeSpec(pod_cidrs=["10.244.1.0/24"])
+    add_pod(kube, "anna", "anna", node="one-worker").status.pod_ip = address
+    if not refused:
+        k8s.expect_a_pods_address("anna")
+        return
+    with pytest.raises(CheckFailed) as failed:
+        k8s.expect_a_pods_address("anna")
+    assert failed.value.expected == refused
 
 
 def test_then_and_now(k8s: Cluster) -> None:
