@@ -71,14 +71,15 @@ def idle_refuses(k8s: Cluster) -> None:
 
 @lab.experiment("Outside the cluster the address does not exist", needs=["node access"])
 def closed_to_outside(k8s: Cluster) -> Experiment:
-    worker, address, door = k8s.address(k8s.workers[0]), k8s.address_of("web"), k8s.node_port_of("door")
+    nodes = [k8s.address(node) for node in k8s.nodes]
+    address, door = k8s.address_of("web"), k8s.node_port_of("door")
 
     def nobody_answers(k8s: Cluster) -> None:
-        for call in k8s.bystander.call_each(address, worker):
+        for call in k8s.bystander.call_each(address, *nodes):
             call.reaches_none_of(k8s.pods("web"))
 
     def door_is_open(k8s: Cluster) -> None:
-        k8s.bystander.call(worker, door).answered_by_some_of(k8s.pods("web"))
+        k8s.bystander.call(nodes[-1], door).answered_by_some_of(k8s.pods("web"))
 
     yield holds(
         "A machine beside the nodes gets in by the door, but not by the address",
