@@ -9,7 +9,6 @@ What a failure means is not decided here: see labctl.tools.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import signal
@@ -80,12 +79,13 @@ def run(
     readers: list[threading.Thread] = []
     timed_out = False
     child = _start(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env, cwd=cwd)
+    pipes = [_Pipe(stream) for stream in (child.stdout, child.stderr, child.stdin)]
     try:  # from here on an interrupt may come at any moment, and the program must not stay behind
-        readers.append(threading.Thread(target=_drain, args=(child.stdout, out, on_line), daemon=True))
-        readers.append(threading.Thread(target=_drain, args=(child.stderr, err, on_line), daemon=True))
+        readers.append(_reader(pipes[0], lambda pipe: _drain(pipe, out, on_line)))
+        readers.append(_reader(pipes[1], lambda pipe: _drain(pipe, err, on_line)))
         if stdin is not None:
             data = stdin.encode() if isinstance(stdin, str) else stdin
-            readers.append(threading.Thread(target=_feed, args=(child.stdin, data), daemon=True))
+            readers.append(_reader(pipes[2], lambda pipe: _feed(pipe, data)))
         for reader in readers:
             reader.start()
         _wait(child, timeout, cancel)
@@ -95,7 +95,8 @@ def run(
         if child.poll() is None:
             end(child)
         _collect(readers, out, err)
-        _close_unread(child, readers)
+        for pipe in pipes:
+            pipe.close()
     stdout, stderr = "".join(out), "".join(err)
     if timed_out:
         raise CommandTimedOut(argv, timeout, stdout, stderr)
@@ -203,8 +204,37 @@ def _wait(child: subprocess.Popen[bytes], timeout: float, cancel: threading.Even
                 raise
 
 
-def _drain(stream: IO[bytes] | None, into: list[str], on_line: Callable[[str], None] | None) -> None:
-    assert stream is not None
+class _Pipe:
+    """A pipe of a program, closed by the one who takes it first: its thread, or we where that never ran.
+
+    An interrupt can come while a thread is being started: then nobody can tell whether it will run.
+    """
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        self.stream = stream
+        self._taken = threading.Lock()
+
+    def take(self) -> IO[bytes] | None:
+        """The stream for the first who asks, else None."""
+        return self.stream if self._taken.acquire(blocking=False) else None
+
+    def close(self) -> None:
+        """Close it, unless its thread has taken it."""
+        stream = self.take()
+        if stream is not None:
+            stream.close()
+
+
+def _reader(pipe: _Pipe, work: Callable[[IO[bytes]], None]) -> threading.Thread:
+    def run() -> None:
+        stream = pipe.take()
+        if stream is not None:
+            work(stream)
+
+    return threading.Thread(target=run, daemon=True)
+
+
+def _drain(stream: IO[bytes], into: list[str], on_line: Callable[[str], None] | None) -> None:
     with stream:
         for raw in stream:
             text = raw.decode("utf-8", "replace")
@@ -225,15 +255,7 @@ def _collect(readers: Sequence[threading.Thread], out: list[str], err: list[str]
             reader.join(timeout=1.0)
 
 
-def _close_unread(child: subprocess.Popen[bytes], readers: Sequence[threading.Thread]) -> None:
-    """Close the pipes whose thread an interrupt kept from starting; a thread closes its own."""
-    for stream, reader in itertools.zip_longest((child.stdout, child.stderr, child.stdin), readers):
-        if stream is not None and (reader is None or reader.ident is None):
-            stream.close()
-
-
-def _feed(stream: IO[bytes] | None, data: bytes) -> None:
-    assert stream is not None
+def _feed(stream: IO[bytes], data: bytes) -> None:
     # A program may leave before it has read its input; its exit code tells that story.
     with contextlib.suppress(BrokenPipeError), stream:
         stream.write(data)

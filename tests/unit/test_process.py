@@ -117,6 +117,26 @@ def test_an_interrupt_ends_the_program_first() -> None:
     until(lambda: gone(pids[0]), what="gone", within=5, every=0.02)
 
 
+def test_an_interrupt_while_a_reader_starts_leaves_no_reader_on_a_closed_pipe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The thread runs although its `start` was cut short, and finds that its pipe is not its own any more."""
+    late: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        late.append(thread)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sh("echo said", timeout=60)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for thread in late:
+        thread.start()
+        thread.join(5)  # whatever it raised would fail this test
+
+
 def test_a_run_in_a_thread_can_be_cancelled() -> None:
     cancel = threading.Event()
     pids: list[int] = []
