@@ -13,9 +13,11 @@ from kubernetes.client import (
     V1PersistentVolumeSpec,
 )
 
+from labctl.cluster.absence.gate import Difference
 from labctl.cluster.running import RunningCluster
 from labctl.errors import CleanupIncomplete, Conflict, ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, expect, holds, ready
+from labctl.lab.engine import labrun as labrun_module
 from labctl.lab.engine import namespaces as namespaces_module
 from labctl.lab.engine.loader import LabFile
 from labctl.lab.instance import PLAIN
@@ -26,6 +28,7 @@ from tests.unit.fakes.apiserver import FakeKube, Listener, node, running
 from tests.unit.fakes.site import FakeDocker, run_of
 
 FILE = LabFile(11, "volume", Path(__file__), "Volumes")
+LEFT = Difference("kube-scheduler", "away")
 
 
 @pytest.fixture(autouse=True)
@@ -459,3 +462,56 @@ def test_a_finalizer_that_holds_a_namespace_is_named_in_bounded_time(
     assert "example.com/hold" in left
     kube.finalizers.clear()
     assert run_of(kube, FILE, good_lab()).run().status is Status.PASS
+
+
+# --- the cluster as it was found
+
+
+def touching_lab() -> Lab:
+    lab = Lab(touches=["kube-scheduler"])
+
+    @lab.check("It is so", within=0)
+    def so(k8s: Cluster) -> None:
+        """It holds."""
+
+    return lab
+
+
+@pytest.mark.parametrize(
+    ("seen", "statuses_of", "said"),
+    [
+        ([(), ()], [Status.PASS], ""),
+        (
+            [(LEFT,)],
+            [Status.SKIP],
+            "before it takes something away the cluster is not well: kube-scheduler: away",
+        ),
+        (
+            [(), (LEFT,)],
+            [Status.PASS, Status.ERROR],
+            "the lab has not left the cluster as it found it: kube-scheduler: away",
+        ),
+    ],
+    ids=["well", "not well before", "not well after"],
+)
+def test_the_cluster_is_looked_at_before_and_after_a_lab_that_takes_something_away(
+    kube: FakeKube,
+    monkeypatch: pytest.MonkeyPatch,
+    seen: list[tuple[Difference, ...]],
+    statuses_of: list[Status],
+    said: str,
+) -> None:
+    looks = list(seen)
+    monkeypatch.setattr(labrun_module, "gate", lambda *_, **__: looks.pop(0))
+    result = run_of(kube, FILE, touching_lab(), docker=FakeDocker()).run()
+    assert statuses(result) == statuses_of
+    assert said in result.reason
+    assert not looks
+
+
+def test_a_lab_that_touches_nothing_asks_no_gate(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> tuple[Difference, ...]:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(labrun_module, "gate", never)
+    assert run_of(kube, FILE, good_lab(), docker=FakeDocker()).run().status is Status.PASS
