@@ -111,6 +111,7 @@ def show(console: Console, words: tuple[str, ...], folder: Path | None, lang: st
 @on_cluster
 @strict_option
 @JOBS
+@click.option("--fail-fast", is_flag=True, help="End each lab at the first check that does not hold.")
 @click.pass_obj
 def run(console: Console, /, strict: bool, **where: Any) -> int:
     """Run labs from the start: old objects away, steps, checks. The objects stay, to look at."""
@@ -190,6 +191,7 @@ def _suite(
     strict: bool = False,
     jobs: int = 0,
     changed_only: bool = False,
+    fail_fast: bool = False,
 ) -> Suite:
     if kubeconfig and name:
         raise UsageError("--name or --kubeconfig, not both", next_step="leave one of them out")
@@ -203,7 +205,16 @@ def _suite(
 
     docker = None if kubeconfig else Docker()
     there = running.from_kubeconfig(kubeconfig, context) if kubeconfig else running.find(name, docker=docker)
-    return Suite(there, files, console, docker=docker, strict=strict, jobs=jobs, changed_only=changed_only)
+    return Suite(
+        there,
+        files,
+        console,
+        docker=docker,
+        strict=strict,
+        jobs=jobs,
+        changed_only=changed_only,
+        fail_fast=fail_fast,
+    )
 
 
 def _row(file: LabFile) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_without_kube_proxy(labctl: Labctl, cluster: str, kind_cluster: KindClus
         "--timeout=120s",
     )
     try:
-        seen = statuses(labctl, cluster, "run", "12", "13", "14")
+        seen = statuses(labctl, cluster, "run", "12", "13", "14", "--fail-fast")
     finally:
         for key in ("resourceVersion", "uid", "creationTimestamp", "generation"):
             proxy["metadata"].pop(key, None)
@@ -79,7 +79,7 @@ def test_without_kube_proxy(labctl: Labctl, cluster: str, kind_cluster: KindClus
 
 def test_without_dns(labctl: Labctl, cluster: str, kind_cluster: KindCluster) -> None:
     with scaled_to_nothing(kind_cluster, "kube-system", "coredns"):
-        seen = statuses(labctl, cluster, "run", "10", "15")
+        seen = statuses(labctl, cluster, "run", "10", "15", "--fail-fast")
     assert set(seen) == {10, 15}
     assert "PASS" not in seen.values(), seen
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from labctl.errors import CleanupIncomplete, Conflict, ProbeDidNotRun
 from labctl.lab import Cluster, Experiment, Lab, expect, holds, ready
 from labctl.lab.engine import labrun as labrun_module
 from labctl.lab.engine import namespaces as namespaces_module
+from labctl.lab.engine.labrun import LabRun
 from labctl.lab.engine.loader import LabFile
 from labctl.lab.instance import PLAIN
 from labctl.lab.labels import INSTANCE, LAB, NONCE
 from labctl.lab.results import CheckResult, LabResult, Status
 from labctl.waiting import Hopeless, pause
 from tests.unit.fakes.apiserver import FakeKube, Listener, node, running
-from tests.unit.fakes.site import FakeDocker, run_of
+from tests.unit.fakes.site import FakeDocker, run_of, site
 
 FILE = LabFile(11, "volume", Path(__file__), "Volumes")
 LEFT = Difference("kube-scheduler", "away")
@@ -462,6 +464,24 @@ def test_a_finalizer_that_holds_a_namespace_is_named_in_bounded_time(
     assert "example.com/hold" in left
     kube.finalizers.clear()
     assert run_of(kube, FILE, good_lab()).run().status is Status.PASS
+
+
+def test_with_fail_fast_a_lab_ends_at_the_first_check_that_does_not_hold(kube: FakeKube) -> None:
+    lab = Lab()
+    looked: list[str] = []
+
+    @lab.check("First", within=0)
+    def first(k8s: Cluster) -> None:
+        expect(False, seen="no")
+
+    @lab.check("Second", within=0)
+    def second(k8s: Cluster) -> None:
+        looked.append("second")
+
+    where = replace(site(kube), fail_fast=True)
+    assert statuses(LabRun.of(where, FILE, lab).run()) == [Status.FAIL, Status.SKIP]
+    assert looked == []
+    assert statuses(run_of(kube, FILE, lab).run()) == [Status.FAIL, Status.PASS]
 
 
 # --- the cluster as it was found

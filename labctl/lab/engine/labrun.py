@@ -56,8 +56,9 @@ INTERRUPTED_SECONDS = 30.0
 class LabSite:
     """The cluster that labs run on, and what all runs on it share.
 
-    ``run_id`` names the command in labels. With ``strict`` a lab whose needs are not met is a failure.
-    ``docker`` is None for a cluster that is known by its kubeconfig only.
+    ``run_id`` names the command in labels. With ``strict`` a lab whose needs are not met is a failure; with
+    ``fail_fast`` a lab ends at the first check that does not hold. ``docker`` is None for a cluster that is known
+    by its kubeconfig only.
     """
 
     kube: Kube
@@ -67,6 +68,7 @@ class LabSite:
     docker: Docker | None = None
     run_id: str = ""
     strict: bool = False
+    fail_fast: bool = False
     tidied: list[str] = field(default_factory=list)
     """What came of each interrupted run: removed, or what is left."""
 
@@ -173,6 +175,11 @@ class LabRun:
         """Look at every check and run every experiment (or ``only`` some), in source order."""
         results: list[CheckResult] = []
         for one in self.lab.observations if only is None else only:
+            if self.site.fail_fast and any(each.status in (Status.FAIL, Status.ERROR) for each in results):
+                results.append(
+                    verdict.skipped(one.id, one.title, "not looked at: an earlier check does not hold")
+                )
+                continue
             results += self.trial(one, k8s) if isinstance(one, Trial) else [self.check(one, k8s)]
         return results
 

@@ -52,7 +52,7 @@ class Suite:
 
     ``jobs`` is how many run side by side; 0 decides by cores and memory. ``on_result`` hears of each lab as it
     ends, in the main thread; ``ended`` keeps them. With ``changed_only`` a proof leaves out the labs whose proof is on
-    record.
+    record; with ``fail_fast`` a lab ends at the first check that does not hold.
     """
 
     cluster: RunningCluster
@@ -63,6 +63,7 @@ class Suite:
     on_result: Callable[[LabResult], None] = field(default=lambda _: None)
     jobs: int = 0
     changed_only: bool = False
+    fail_fast: bool = False
     ended: list[LabResult] = field(default_factory=list)
     _key: str = ""
     _whole: Overall = field(default_factory=Quiet)
@@ -193,7 +194,16 @@ class Suite:
         with contextlib.closing(kube), lock.using(key := lock_key(self.cluster, kube), what="labs"):
             self._key = key
             guard = Guard(kube, self.cluster, self.docker)
-            yield LabSite(kube, self.cluster, self.progress, guard, self.docker, new_nonce(), self.strict)
+            yield LabSite(
+                kube,
+                self.cluster,
+                self.progress,
+                guard,
+                self.docker,
+                new_nonce(),
+                self.strict,
+                self.fail_fast,
+            )
 
     def _pay_back(self, docker: Docker) -> None:
         """What a killed lab has left away comes back before a node that it has frozen is taken for a dead one."""
