@@ -140,7 +140,7 @@ def test_a_cluster_of_plain_kind_is_left_alone_without_force(stranger: Bench) ->
     stranger.run("down", NAME, code=6)
     assert stranger.containers() == before
     _, said = stranger.run("ls")
-    assert "not labctl's" in next(line for line in said.splitlines() if line.startswith(NAME))
+    assert "foreign" in next(line for line in said.splitlines() if line.startswith(NAME))
     stranger.run("down", NAME, "--force")
     assert not stranger.containers()
 
