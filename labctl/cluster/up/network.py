@@ -24,6 +24,7 @@ T = TypeVar("T")
 
 ASK_SECONDS = 10.0
 LOOK_SECONDS = 0.5
+ASK_EVERY_SECONDS = 2.0
 """Between two looks: each starts two programs beside a kubeadm that needs the cores."""
 
 
@@ -42,7 +43,8 @@ def await_api(run: Context) -> None:
         lambda: _while_wanted(run, lambda: kubectl.run(["get", "--raw=/readyz"], timeout=ASK_SECONDS)),
         what="the API server answers in its node",
         within=run.deadline.left(),
-        every=LOOK_SECONDS,
+        # Each question starts a kubectl in the node, a third of a second of a core that kubeadm needs now.
+        every=ASK_EVERY_SECONDS,
     )
 
 
