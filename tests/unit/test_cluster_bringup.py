@@ -107,6 +107,7 @@ def _no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("labctl.host.doctor.require", lambda *_, **__: ())
     monkeypatch.setattr(network, "install_addon", lambda *_: None)
     monkeypatch.setattr(network, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(network, "ASK_EVERY_SECONDS", 0.02)
     monkeypatch.setattr(nodes, "read_back", lambda *_: None)
     monkeypatch.setattr(readiness, "climb", lambda *_, **__: None)
     monkeypatch.setattr(context, "connect", lambda *_: NoKube())
