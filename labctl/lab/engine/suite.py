@@ -146,20 +146,22 @@ class Suite:
         todo = [(file, lab) for file, lab in labs if not self._on_record(file, marks[file])]
         proofs = [_Proof(site, file, lab, self._showing) for file, lab in todo]
         work = [piece for proof in proofs for piece in proof.work]
-        owners = [proof for proof in proofs for _ in proof.work]
+        places = [(proof, number) for proof in proofs for number in range(len(proof.work))]
 
         def heard(index: int, result: LabResult) -> None:
-            if ended := owners[index].heard(index - work.index(owners[index].work[0]), result):
+            proof, number = places[index]
+            if ended := proof.heard(number, result):
                 self._heard(ended)
 
         for proof in proofs:
             if proof.refused is not None:
                 self._heard(proof.refused)
         parallel.run(work, at_once=self._at_once(), on_end=heard)
-        for proof in proofs:
-            if proof.result().status is Status.PASS:
+        results = [proof.result() for proof in proofs]
+        for proof, result in zip(proofs, results, strict=True):
+            if result.status is Status.PASS:
                 record.write(proof.file, marks[proof.file])
-        return [proof.result() for proof in proofs]
+        return results
 
     def _showing(self, run: LabRun, piece: prover.Piece) -> Work[LabResult]:
         """A piece of a proof, in an instance that no reset of another shell takes away meanwhile."""
