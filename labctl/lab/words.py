@@ -84,6 +84,9 @@ class Words:
         try:
             yield path
         finally:
+            # A fault may have mounted something over it on just this node, and a mount point cannot be removed.
+            if node.run(["mountpoint", "--quiet", path]).ok:
+                node.output(["umount", "--lazy", path])
             node.output(["rm", "-rf", path])
 
     # --- who calls

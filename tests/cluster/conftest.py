@@ -16,7 +16,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,31 @@ class Labctl:
         return done
 
     def json(self, *arguments: str, code: int | None = 0, timeout: float = COMMAND_SECONDS) -> Any:
-        """The result of a command as data."""
-        return json.loads(self(*arguments, "-o", "json", code=code, timeout=timeout).stdout)
+        """The result of a command as data; if its exit code is another, what did not pass is told first.
+
+        A report of a hundred checks and its narration fill the screen of CI, and the one line that counts is cut.
+        """
+        done = self(*arguments, "-o", "json", code=None, timeout=timeout)
+        if code is not None and done.exit_code != code:
+            bad = "\n".join(did_not_pass(done.stdout)) or done.stdout[-2000:]
+            pytest.fail(
+                f"labctl {shlex.join(arguments)}: exit {done.exit_code}, not {code}\n{bad}\n{done.stderr[-2000:]}",
+                pytrace=False,
+            )
+        return json.loads(done.stdout)
+
+
+def did_not_pass(document: str) -> list[str]:
+    """A line for each lab and check of a report in JSON that is neither PASS nor SKIP; none if it is no JSON."""
+    with suppress(ValueError):
+        labs = json.loads(document).get("labs") or json.loads(document).get("run", {}).get("labs", [])
+        return [
+            f"lab {lab['number']}: {one.get('title')}: {one['status']}: {one.get('actual') or one.get('reason')}"
+            for lab in labs
+            for one in (lab, *lab["checks"])
+            if one["status"] not in ("PASS", "SKIP")
+        ]
+    return []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -30,6 +30,7 @@ from labctl.lab.handle import MEMORY
 from labctl.lab.instance import Instance
 from labctl.probe.answers import Dialled
 from labctl.probe.patient import keep_calling
+from labctl.process import Completed
 from labctl.waiting import NotYet, pause, until
 from tests.unit.fakes.apiserver import FakeKube, running
 
@@ -326,3 +327,56 @@ def test_missing_pods_are_named(kube: FakeKube, k8s: Cluster) -> None:
 
 def test_silent_dns_is_told(kube: FakeKube, k8s: Cluster) -> None:
     assert "CoreDNS has 0 pod(s)" in str(advice.dns(k8s))
+
+
+class MemoryNode:
+    """A node's directory as far as `shared_room` sees it: a mount point is busy, as rm(1) finds it."""
+
+    def __init__(self) -> None:
+        self.directories: set[str] = set()
+        self.mounted: set[str] = set()
+
+    def run(self, argv: list[str]) -> Completed:
+        program, path = argv[0], argv[-1]
+        code = 0
+        if program == "mkdir":
+            self.directories.add(path)
+        elif program == "mountpoint":
+            code = 0 if path in self.mounted else 32
+        elif program == "umount":
+            self.mounted.remove(path)
+        elif path in self.mounted:
+            code = 1
+        else:
+            self.directories.discard(path)
+        return Completed(tuple(argv), code, "", "Device or resource busy" if code else "", 0.0)
+
+    def output(self, argv: list[str]) -> str:
+        done = self.run(argv)
+        assert done.ok, f"{argv}: {done.stderr}"
+        return done.stdout
+
+
+@pytest.mark.parametrize("mounted_over", [False, True])
+def test_a_shared_room_is_gone_also_where_a_fault_was_mounted_over_it(
+    k8s: Cluster, monkeypatch: pytest.MonkeyPatch, mounted_over: bool
+) -> None:
+    node = MemoryNode()
+    monkeypatch.setattr(k8s, "node", lambda _: node)
+    monkeypatch.setattr(k8s, "shared_directory", lambda: "/srv/shared")
+    with k8s.shared_room() as path:
+        assert node.directories == {path} and path.startswith("/srv/shared/")
+        if mounted_over:
+            node.mounted.add(path)
+    assert (node.directories, node.mounted) == (set(), set())
+
+
+def test_a_shared_room_that_cannot_be_removed_is_not_passed_over(
+    k8s: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = MemoryNode()
+    monkeypatch.setattr(k8s, "node", lambda _: node)
+    monkeypatch.setattr(k8s, "shared_directory", lambda: "/srv/shared")
+    with pytest.raises(AssertionError, match="busy"), k8s.shared_room() as path:  # noqa: PT012  # the block is it
+        monkeypatch.setattr(node, "run", lambda argv: Completed(tuple(argv), 1, "", "busy", 0.0))
+        assert path
