@@ -16,7 +16,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +83,21 @@ class Labctl:
 
 
 def did_not_pass(document: str) -> list[str]:
-    """A line for each lab and check of a report in JSON that is neither PASS nor SKIP; none if it is no JSON."""
-    with suppress(ValueError):
-        labs = json.loads(document).get("labs") or json.loads(document).get("run", {}).get("labs", [])
-        return [
-            f"lab {lab['number']}: {one.get('title')}: {one['status']}: {one.get('actual') or one.get('reason')}"
-            for lab in labs
-            for one in (lab, *lab["checks"])
-            if one["status"] not in ("PASS", "SKIP")
-        ]
-    return []
+    """A line for each lab and check that is neither PASS nor SKIP; none if ``document`` is no report of labs."""
+    try:
+        report = json.loads(document)
+    except ValueError:
+        return []
+    if not isinstance(report, dict):
+        return []
+    labs = report.get("labs") or (report.get("run") or {}).get("labs") or []
+    return [
+        f"lab {lab['number']}: {one.get('title')}: {one['status']}: {one.get('actual') or one.get('reason')}"
+        for lab in labs
+        if "checks" in lab  # `lab list` calls its rows labs too
+        for one in (lab, *lab["checks"])
+        if one["status"] not in ("PASS", "SKIP")
+    ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
