@@ -55,11 +55,12 @@ class Own(Absence):
 
 
 class Absences:
-    """What one lab has taken away. ``note`` is told what is waited for."""
+    """What one lab has taken away. ``note`` is told what is waited for; ``alone`` says that no other lab runs."""
 
-    def __init__(self, handle: _Handle, *, placebo: bool = False) -> None:
+    def __init__(self, handle: _Handle, *, placebo: bool = False, alone: bool = True) -> None:
         self._handle = handle
         self.placebo = placebo
+        self.alone = alone
         self.note: Callable[[str], None] = lambda _: None
         self._active: list[Absence] = []
         self._expected: list[Absence] = []
@@ -76,7 +77,11 @@ class Absences:
 
     @contextlib.contextmanager
     def away(self, absence: Absence) -> Iterator[None]:
-        """A block without ``absence``. Raises `Unmet` where the nodes cannot be entered, else as `taken_away`."""
+        """A block without ``absence``. Raises `ValueError` where other labs may need it now, `Unmet` where the nodes
+        cannot be entered, else as `taken_away`."""
+        if not self.alone:
+            thing = absence.thing
+            raise ValueError(f"{thing} is taken away beside other labs: say touches=[...] in Lab(...)")
         site = self.site()
         if self.placebo:
             with self._registered(self._active, absence):

@@ -42,6 +42,7 @@ class Cluster(TakesAway, Words):
         docker: Docker | None = None,
         patience: float = 0.0,
         absences: Absences | None = None,
+        alone: bool = True,
     ) -> None:
         self.kube = kube
         self.running = running
@@ -53,7 +54,7 @@ class Cluster(TakesAway, Words):
         self.labels: Mapping[str, str] = instance.labels
         self.patience = patience
         """Seconds that a call waits for an API server that is away: none while something is looked at."""
-        self.absences = absences or Absences(self)
+        self.absences = absences or Absences(self, alone=alone)
 
     def patient(self, seconds: float) -> Cluster:
         """The same handle for what acts: its calls wait up to ``seconds`` for an API server that is away."""
@@ -61,7 +62,7 @@ class Cluster(TakesAway, Words):
 
     def pretending(self) -> Cluster:
         """The same handle for a placebo: nothing that it is told to take away is taken away."""
-        return self._again(absences=Absences(self, placebo=True))
+        return self._again(absences=Absences(self, placebo=True, alone=self.absences.alone))
 
     def _again(self, *, patience: float | None = None, absences: Absences | None = None) -> Cluster:
         return Cluster(

@@ -71,6 +71,18 @@ def test_a_placebo_touches_nothing_and_says_that_it_is_active(one: OneCluster, k
     assert one.kube.patched == []
 
 
+def test_a_lab_beside_others_takes_nothing_of_theirs_away(one: OneCluster) -> None:
+    """It would break their checks: it must say `touches=`, so that it runs alone."""
+    beside = handle(one, alone=False)
+    for k8s in (beside, beside.pretending(), beside.patient(3.0)):
+        with pytest.raises(ValueError, match="touches="), k8s.stopped("kube-scheduler"):
+            raise AssertionError("it was taken away")
+    assert one.done == []
+    nothing: dict[str, Any] = dict.fromkeys(("take", "give", "gone", "back"), lambda: None)
+    with beside.absences.own("what is its own", **nothing):
+        assert [each.title for each in beside.absences.active] == ["what is its own"]
+
+
 def test_without_access_to_the_nodes_an_experiment_is_unmet(one: OneCluster) -> None:
     with (
         pytest.raises(Unmet, match="access to the nodes"),

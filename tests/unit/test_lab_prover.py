@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
@@ -60,8 +60,9 @@ def lab_with(
     look: Callable[[Cluster], None] = reads,
     sabotage: Callable[[Cluster], Any] | None = spoil,
     word: str = "good",
+    touches: Sequence[str] = (),
 ) -> Lab:
-    lab = Lab()
+    lab = Lab(touches=touches)
 
     @lab.step("Make it")
     def make(k8s: Cluster) -> None:
@@ -320,9 +321,9 @@ def test_a_statement_that_nothing_breaks_is_named(kube: FakeKube) -> None:
     assert "something breaks 'nobody asks this'" in [one.title for one in result.checks]
 
 
-def counterfactual_lab(*, really: bool) -> Lab:
+def counterfactual_lab(*, really: bool, touches: Sequence[str] = ()) -> Lab:
     """A lab that takes a ConfigMap away for a while, or only says so."""
-    lab = lab_with()
+    lab = lab_with(touches=touches)
 
     def without_it(k8s: Cluster) -> AbstractContextManager[None]:
         def put_back() -> None:
@@ -366,13 +367,28 @@ def spoil_for_good(k8s: Cluster) -> None:
     k8s.core.create_namespaced_config_map(namespace=k8s.namespace, body=body)
 
 
-def test_a_statement_about_an_absence_is_broken_by_the_placebo(kube: FakeKube) -> None:
-    result = prove(kube, FILE, counterfactual_lab(really=True))
+@pytest.mark.parametrize("touches", [(), ["a worker"]])
+def test_a_statement_about_an_absence_is_broken_by_the_placebo(kube: FakeKube, touches: list[str]) -> None:
+    result = prove(kube, FILE, counterfactual_lab(really=True, touches=touches))
+    assert [name for name, _ in outcome(result)].count("without.1-placebo") == 1
     assert ("without.1-placebo", Status.PASS) in outcome(result)
 
 
-def test_a_counterfactual_that_takes_nothing_away_is_named_by_its_placebo(kube: FakeKube) -> None:
-    result = prove(kube, FILE, counterfactual_lab(really=False))
+def test_only_the_placebos_of_a_lab_that_must_be_alone_may_run_beside_others() -> None:
+    """They take nothing away. Those of a lab that takes only what is its own are part of its story."""
+    alone = {
+        one.title: one.alone
+        for one in prover_module.pieces(counterfactual_lab(really=True, touches=["a worker"]))
+    }
+    assert (alone["story"], alone["placebos"]) == (True, False)
+    assert "placebos" not in {one.title for one in prover_module.pieces(counterfactual_lab(really=True))}
+
+
+@pytest.mark.parametrize("touches", [(), ["a worker"]])
+def test_a_counterfactual_that_takes_nothing_away_is_named_by_its_placebo(
+    kube: FakeKube, touches: list[str]
+) -> None:
+    result = prove(kube, FILE, counterfactual_lab(really=False, touches=touches))
     assert ("without.1-placebo", Status.FAIL) in outcome(result)
     assert result.status is Status.FAIL
 

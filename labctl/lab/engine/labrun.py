@@ -249,7 +249,8 @@ class LabRun:
 
     def handle(self) -> Cluster:
         """The cluster as this instance may use it."""
-        return Cluster(self.site.kube, self.site.cluster, self.instance, docker=self.site.docker)
+        site, alone = self.site, bool(self.lab.touches)
+        return Cluster(site.kube, site.cluster, self.instance, docker=site.docker, alone=alone)
 
     def true_cause(self, wrong: Exception) -> str:
         """Why something went wrong: a node that does not run explains everything else."""

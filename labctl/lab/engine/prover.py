@@ -6,7 +6,8 @@ something is taken away must fail too when nothing was taken away (the placebo).
 and each claim becomes a line of an ordinary result.
 
 The claims about a lab are cut into pieces that need nothing of one another: the story (untouched, after the
-steps, placebos) and each sabotage. Each piece runs in an instance of its own, so that they may run side by side.
+steps), the placebos and each sabotage. Each piece runs in an instance of its own, so that they may run side by
+side. The placebos of a lab that takes away only what is its own are part of its story.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labctl.errors import DeadlineExceeded
@@ -50,8 +51,12 @@ class Piece:
 
 def pieces(lab: Lab) -> tuple[Piece, ...]:
     """What must be shown of a lab, in pieces that may be shown in any order."""
+    # A placebo takes nothing away, so it needs not be alone as its story must; the longest of all, it comes first.
+    placebos = (
+        [Piece("placebos", False, lambda run: _placebos(run, lab))] if lab.touches and lab.trials else []
+    )
     story = Piece("story", bool(lab.touches), lambda run: _story(run, lab))
-    return (story, *(_piece(lab, one) for one in lab.sabotages))
+    return (*placebos, story, *(_piece(lab, one) for one in lab.sabotages))
 
 
 def unbroken(lab: Lab) -> tuple[str, ...]:
@@ -140,10 +145,12 @@ def _story(run: LabRun, lab: Lab) -> Iterator[CheckResult]:
     if not all(one.status in (Status.PASS, Status.SKIP) for one in held):
         return
     yield from _unbroken_statements(lab, [one for one in held if one.status is Status.PASS], away)
+    if lab.touches:
+        return  # its placebos are a piece of their own
     took = {one.id: one.seconds for one in held}
     for trial in lab.trials:
         if away & set(trial.statement_ids):
-            yield from _placebo(run, trial, k8s, {name: took.get(name, 0.0) for name in away})
+            yield from _placebo(run, trial, k8s, lambda one: max(STAY_SECONDS, LONGER * took[one.id]))
 
 
 def _held(run: LabRun, one: Check | Trial, k8s: Cluster, away: set[str]) -> list[CheckResult]:
@@ -208,23 +215,39 @@ def _all_hold(held: Sequence[CheckResult]) -> list[CheckResult]:
     return [CheckResult("all-after-the-steps", title, Status.PASS, seconds=seconds), *skipped]
 
 
-def _placebo(run: LabRun, trial: Trial, k8s: Cluster, away: Mapping[str, float]) -> list[CheckResult]:
+def _placebos(run: LabRun, lab: Lab) -> Iterator[CheckResult]:
+    """Every experiment with nothing taken away, in an instance in which the checks hold.
+
+    How long a statement would take to come true in a real absence is not known here: it gets its whole time.
+    """
+    k8s = run.prepare()
+    run.act(k8s)
+    before = run.observe(k8s, lab.checks)
+    if any(one.status is not Status.PASS for one in before):
+        yield from (replace(one, title=f"before the placebos: {one.title!r} holds") for one in before)
+        return
+    for trial in lab.trials:
+        yield from _placebo(run, trial, k8s, lambda one: one.within)
+
+
+def _placebo(
+    run: LabRun, trial: Trial, k8s: Cluster, stay: Callable[[Statement], float]
+) -> Iterator[CheckResult]:
     """The experiment with nothing taken away: what is stated about the absence must fail.
 
-    ``away`` maps the statements about an absence to the seconds that they took to come true in it: looked at for
-    less, a statement would only be late, not false.
+    ``stay`` says for how many seconds it must not come true: looked at for less than it took in the real absence, a
+    statement would only be late, not false.
     """
     pretending = k8s.pretending()
 
     def judge(statement: Statement) -> CheckResult:
-        if statement.id not in away:
+        if not pretending.absences.active:
             return CheckResult(statement.id, statement.title, Status.PASS)  # not asked for here
         title = f"placebo, nothing taken away: {statement.title!r} fails"
-        stay = max(STAY_SECONDS, LONGER * away[statement.id])
-        return _must_fail(run, statement, pretending, title, f"{statement.id}-placebo", stay=stay)
+        return _must_fail(run, statement, pretending, title, f"{statement.id}-placebo", stay=stay(statement))
 
     results = run.experiment(trial, pretending, judge)
-    return [one for one in results if one.id not in trial.statement_ids]
+    yield from (one for one in results if one.id not in trial.statement_ids)
 
 
 # --- sabotages
