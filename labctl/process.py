@@ -2,7 +2,7 @@
 
 Arguments are a list, never a shell line. Every program runs in a session of its own with a
 time-out; it is ended politely (interrupt, terminate, kill) and as a whole group, so that
-what it started ends too. Output is captured whole and can be followed line by line.
+what it started ends too. Output is captured, within a bound, and can be followed line by line.
 What a failure means is not decided here: see labctl.tools.
 """
 
@@ -15,7 +15,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -29,6 +30,18 @@ GRACE_SECONDS = 5.0
 
 CANCEL_SECONDS = 0.2
 """How often a run that can be cancelled looks whether it is."""
+
+MOST_BYTES = 32 << 20
+"""Of each stream of a program; what comes between its first and its last half is left out, and that is said there."""
+PIECE_BYTES = 64 * 1024
+"""A longer line is read, and heard, in pieces."""
+QUIET_SECONDS = 1.0
+"""After a program has left, its output is complete when so long nothing came."""
+LATE_SECONDS = 10.0
+"""How long after its end output may still come: a pipe holds 64 KiB, all else is a grandchild's."""
+
+STOPS: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals by which labctl is asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +87,18 @@ def run(
     the program is ended and `Interrupted` raised; inside `labctl.waiting.cancellable` it is `Cancelled`.
     """
     started = time.monotonic()
-    out: list[str] = []
-    err: list[str] = []
+    out, err = _Kept(on_line), _Kept(on_line)
     readers: list[threading.Thread] = []
+    pipes: list[_Pipe] = []
     timed_out = False
-    child = _start(argv, stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL, env=env, cwd=cwd)
-    pipes = [_Pipe(stream) for stream in (child.stdout, child.stderr, child.stdin)]
-    try:  # from here on an interrupt may come at any moment, and the program must not stay behind
-        readers.append(_reader(pipes[0], lambda pipe: _drain(pipe, out, on_line)))
-        readers.append(_reader(pipes[1], lambda pipe: _drain(pipe, err, on_line)))
+    child: subprocess.Popen[bytes] | None = None
+    try:  # an interrupt may come at any moment, and the program must not stay behind
+        with _unbroken():
+            given = subprocess.PIPE if stdin is not None else subprocess.DEVNULL
+            child = _start(argv, stdin=given, env=env, cwd=cwd)
+            pipes = [_Pipe(stream) for stream in (child.stdout, child.stderr, child.stdin)]
+        readers.append(_reader(pipes[0], out.drain))
+        readers.append(_reader(pipes[1], err.drain))
         if stdin is not None:
             data = stdin.encode() if isinstance(stdin, str) else stdin
             readers.append(_reader(pipes[2], lambda pipe: _feed(pipe, data)))
@@ -92,12 +108,15 @@ def run(
     except subprocess.TimeoutExpired:
         timed_out = True
     finally:
-        if child.poll() is None:
-            end(child)
-        _collect(readers, out, err)
-        for pipe in pipes:
-            pipe.close()
-    stdout, stderr = "".join(out), "".join(err)
+        try:
+            if child is not None and child.poll() is None:
+                end(child)
+            _collect(readers, out, err, started + timeout)
+        finally:
+            for pipe in pipes:
+                pipe.close()
+    assert child is not None
+    stdout, stderr = out.text(), err.text()
     if timed_out:
         raise CommandTimedOut(argv, timeout, stdout, stderr)
     done = Completed(tuple(argv), child.returncode, stdout, stderr, time.monotonic() - started)
@@ -142,17 +161,52 @@ def start_daemon(argv: Sequence[str], *, log: Path) -> int:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """End a program of ours and its process group: interrupt, terminate, kill, each with a grace time."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        try:
-            child.wait(timeout=GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
+    """End a program of ours and its process group: interrupt, terminate, kill, each with a grace time.
+
+    An interrupt meanwhile ends the grace, not the work: the next, stronger signal comes at once, and the interrupt
+    is raised when the program is gone.
+    """
+    again: KeyboardInterrupt | None = None
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, number)
+                child.wait(timeout=GRACE_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+            except KeyboardInterrupt as stop:
+                again = stop
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    if again is not None:
+        raise again
+
+
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+    """A block of a moment, which no signal cuts in two: one that comes is heard at its end.
+
+    Python's own handlers stand in, because what is ignored or masked here would stay so in a child.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    came: list[int] = []
+    former = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        for number, handler in former.items():
+            if callable(handler):
+                signal.signal(number, lambda got, _: came.append(got))
+        yield
+    finally:
+        for number, handler in former.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        if came and callable(first := former[signal.Signals(came[0])]):
+            first(came[0], None)
 
 
 def _start(
@@ -204,6 +258,49 @@ def _wait(child: subprocess.Popen[bytes], timeout: float, cancel: threading.Even
                 raise
 
 
+class _Kept:
+    """What a program says on one stream: its beginning and its end, in at most `MOST_BYTES`."""
+
+    def __init__(self, on_line: Callable[[str], None] | None) -> None:
+        self._on_line = on_line
+        self._lock = threading.Lock()
+        self._head = bytearray()
+        self._tail: deque[bytes] = deque()
+        self._in_tail = 0
+        self._closed = False
+        self.seen = 0
+
+    def drain(self, stream: IO[bytes]) -> None:
+        """Read ``stream`` to its end. What comes after `text` is read as well, so that nobody hangs, and dropped."""
+        with stream:
+            for piece in iter(lambda: stream.readline(PIECE_BYTES), b""):
+                if self._keep(piece) and self._on_line:
+                    self._on_line(piece.decode("utf-8", "replace").rstrip("\r\n"))
+
+    def text(self) -> str:
+        """All that was kept; nothing more is."""
+        with self._lock:
+            self._closed = True
+            gone = self.seen - len(self._head) - self._in_tail
+            between = f"\n... [{gone} bytes left out] ...\n".encode() if gone else b""
+            return b"".join((bytes(self._head), between, *self._tail)).decode("utf-8", "replace")
+
+    def _keep(self, piece: bytes) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            self.seen += len(piece)
+            half = MOST_BYTES // 2
+            if len(self._head) < half:
+                self._head += piece
+                return True
+            self._tail.append(piece)
+            self._in_tail += len(piece)
+            while self._in_tail - len(self._tail[0]) >= half:
+                self._in_tail -= len(self._tail.popleft())
+            return True
+
+
 class _Pipe:
     """A pipe of a program, closed by the one who takes it first: its thread, or we where that never ran.
 
@@ -234,25 +331,17 @@ def _reader(pipe: _Pipe, work: Callable[[IO[bytes]], None]) -> threading.Thread:
     return threading.Thread(target=run, daemon=True)
 
 
-def _drain(stream: IO[bytes], into: list[str], on_line: Callable[[str], None] | None) -> None:
-    with stream:
-        for raw in stream:
-            text = raw.decode("utf-8", "replace")
-            into.append(text)
-            if on_line:
-                on_line(text.rstrip("\r\n"))
+def _collect(readers: Sequence[threading.Thread], out: _Kept, err: _Kept, until: float) -> None:
+    """Wait for the readers while they still bring something, not long beyond the moment ``until``.
 
-
-def _collect(readers: Sequence[threading.Thread], out: list[str], err: list[str]) -> None:
-    """Wait for the readers while they still bring something.
-
-    A grandchild may hold the pipes open after the program has left; it is not waited for.
+    A grandchild may hold the pipes open after the program has left, and print into them; it is not waited for.
     """
+    last = max(time.monotonic() + QUIET_SECONDS, min(until, time.monotonic() + LATE_SECONDS))
     for reader in readers:
         before = -1
-        while reader.is_alive() and len(out) + len(err) != before:
-            before = len(out) + len(err)
-            reader.join(timeout=1.0)
+        while reader.is_alive() and out.seen + err.seen != before and time.monotonic() < last:
+            before = out.seen + err.seen
+            reader.join(timeout=QUIET_SECONDS)
 
 
 def _feed(stream: IO[bytes], data: bytes) -> None:

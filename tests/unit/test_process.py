@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +141,40 @@ def test_an_interrupt_while_a_reader_starts_leaves_no_reader_on_a_closed_pipe(
         thread.join(5)  # whatever it raised would fail this test
 
 
+def test_further_interrupts_while_a_program_is_ended_hasten_its_end_and_leave_nothing() -> None:
+    """Each one brings the next, stronger word; the program, which ignores all that it can, is gone at the end."""
+    pids: list[int] = []
+    ignores = "trap 'echo no' INT TERM; echo $$; while :; do sleep 0.05; done"
+
+    def heard(line: str) -> None:
+        if line.isdigit():
+            pids.append(int(line))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        sh(ignores, timeout=60, on_line=heard)
+    assert time.monotonic() - started < process.GRACE_SECONDS
+    until(lambda: gone(pids[0]), what="gone", within=5, every=0.02)
+
+
+def test_an_interrupt_while_a_program_starts_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the fork and the moment in which we know of the child nobody else could end it."""
+    popen = subprocess.Popen
+    children: list[Any] = []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        children.append(popen(*arguments, **options))
+        signal.raise_signal(signal.SIGINT)
+        return children[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sh("exec sleep 60", timeout=60)
+    until(lambda: gone(children[0].pid), what="gone", within=5, every=0.02)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_run_in_a_thread_can_be_cancelled() -> None:
     cancel = threading.Event()
     pids: list[int] = []
@@ -164,6 +202,64 @@ def test_a_grandchild_that_keeps_the_pipes_open_does_not_hold_us() -> None:
     os.kill(int(done.stdout.split()[0]), signal.SIGKILL)
     assert done.stdout.endswith("done\n")
     assert time.monotonic() - started < 10
+
+
+CHATTERS = "sh -c 'trap \"\" INT TERM; while :; do echo x || exit; sleep 0.1; done' &"
+
+
+def test_a_grandchild_that_goes_on_printing_does_not_hold_us() -> None:
+    started = time.monotonic()
+    done = sh(f"{CHATTERS} echo $!", timeout=1)
+    pid = next(int(line) for line in done.stdout.split() if line.isdigit())
+    try:
+        assert done.ok
+        assert time.monotonic() - started < 4
+    finally:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_grandchild_that_has_left_the_group_does_not_hold_a_time_out(tmp_path: Path) -> None:
+    """It is in a session of its own, so no signal of ours reaches it."""
+    own_session = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    print(os.getpid(), flush=True)\n"
+        "    while True: print('x', flush=True); time.sleep(0.05)\ntime.sleep(60)\n"
+    )
+    heard: list[str] = []
+    started = time.monotonic()
+    with pytest.raises(CommandTimedOut) as caught:
+        process.run([sys.executable, "-c", own_session], timeout=SHORT, on_line=heard.append)
+    try:
+        assert time.monotonic() - started < SHORT + 3
+        known = len(heard)
+        assert known >= len(caught.value.stdout.splitlines())
+        time.sleep(0.3)  # it prints on, which nobody is told any more
+        assert len(heard) == known
+    finally:
+        os.kill(int(caught.value.stdout.split()[0]), signal.SIGKILL)
+
+
+def test_output_beyond_the_bound_keeps_its_beginning_and_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST_BYTES", 400_000)
+    done = sh("echo first; head -c 5000000 /dev/zero | tr '\\0' x; echo; echo last")
+    assert done.stdout.startswith("first\nxxx")
+    assert done.stdout.endswith("xxx\nlast\n")
+    assert "bytes left out" in done.stdout
+    assert 400_000 <= len(done.stdout) < 600_000
+
+
+def test_a_line_without_an_end_takes_no_more_memory_than_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "MOST_BYTES", 1_000_000)
+    tracemalloc.start()
+    try:
+        sh("head -c 60000000 /dev/zero | tr '\\0' x", timeout=60)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_characters_are_whole_wherever_the_output_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "PIECE_BYTES", 7)
+    assert process.run(["cat"], timeout=10, stdin="파드 — é\n" * 50).stdout == "파드 — é\n" * 50
 
 
 def test_lines_are_heard_while_the_program_runs(tmp_path: Path) -> None:
