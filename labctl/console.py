@@ -8,6 +8,7 @@ it knows what a step and an error look like, not what they mean.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
@@ -35,6 +36,9 @@ DETAIL_LINES = 40
 
 JSON_TEXT, JSON_BYTES = 256 * 1024, 8 * 1024 * 1024
 """The most that a JSON document holds: characters of one text, and bytes of the whole."""
+
+LEFT = frozenset({errno.EPIPE, errno.EIO})
+"""What a write fails with when its reader has left, or the terminal was closed: no fault of the result's."""
 
 
 class Console:
@@ -201,8 +205,10 @@ class Console:
     def _rich(self) -> RichConsole:
         with self._lock:
             if self._narration is None:
-                self._narration = _narrator()(
-                    file=cast("TextIO", _Safe(self._stderr())),
+                from rich.console import Console as RichConsole
+
+                self._narration = RichConsole(
+                    file=cast("TextIO", _Safe(self._stderr(), tolerates=None)),
                     no_color=not self.colour,
                     highlight=False,
                     emoji=False,
@@ -228,13 +234,9 @@ class Console:
     def _write(self, text: str) -> None:
         stream = self._stdout()
         with self._lock, self._region.paused() if stream.isatty() else contextlib.nullcontext():
-            try:
-                _Safe(stream).write(text)
-                stream.flush()
-            except BrokenPipeError:
-                # The reader has left. What is being done goes on and keeps its exit code; Python's own
-                # flush at exit must not fail on that pipe either.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            safe = _Safe(stream, tolerates=LEFT)
+            safe.write(text)
+            safe.flush()
 
     # --- steps: called by `_Step` and `_Overall` ----------------------------------
 
@@ -289,29 +291,41 @@ def _bounded(text: str) -> str:
     return shown.cut(text, shown.ON_TERMINAL)
 
 
-def _narrator() -> type[RichConsole]:
-    """rich's console, which falls silent when the reader of stderr has left; rich's own would end the process."""
-    from rich.console import Console as RichConsole
-
-    class Narrator(RichConsole):
-        def on_broken_pipe(self) -> None:
-            self.quiet = True
-
-    return Narrator
-
-
 class _Safe:
-    """A text stream that replaces what its encoding cannot show instead of failing."""
+    """A text stream that replaces what its encoding cannot show instead of failing.
 
-    def __init__(self, stream: TextIO) -> None:
+    Where writing fails with one of the errors that it ``tolerates`` (None: any), the descriptor leads nowhere from
+    then on: what is being done goes on and keeps its exit code, and Python's own flush at exit does not fail either.
+    """
+
+    def __init__(self, stream: TextIO, *, tolerates: frozenset[int] | None) -> None:
         self._stream = stream
+        self._tolerates = tolerates
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        return self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        with self._tolerant():
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+        return len(text)
+
+    def flush(self) -> None:
+        with self._tolerant():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as failed:
+            if self._tolerates is not None and failed.errno not in self._tolerates:
+                raise
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
 
 
 class _Cleaned:

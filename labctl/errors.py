@@ -38,7 +38,7 @@ The tree (id, exit code):
     ├── CleanupIncomplete          cleanup-incomplete  8   lists the leftovers
     ├── NothingVerified            nothing-verified    9
     ├── Bug                        bug                 70
-    └── Interrupted                interrupted         130 / 143
+    └── Interrupted                interrupted         130 / 143 / 129
 
 A failed lab check (exit 1) is a result, not an exception: see labctl.lab.results.
 """
@@ -380,7 +380,7 @@ class Bug(LabctlError):
 
 
 class Interrupted(LabctlError):
-    """The user (SIGINT, 130) or the system (SIGTERM, 143) asked labctl to stop."""
+    """The user (SIGINT, 130; SIGHUP, 129) or the system (SIGTERM, 143) asked labctl to stop."""
 
     id = "interrupted"
     usual_step = "run the command again"
@@ -400,10 +400,18 @@ class Interrupted(LabctlError):
 class Terminated(KeyboardInterrupt):
     """SIGTERM, treated as an interrupt by everything that cleans up."""
 
+    number: ClassVar[int] = 15
+
+
+class HungUp(Terminated):
+    """SIGHUP: the terminal was closed, or the connection to it broke. Nobody reads what is said from now on."""
+
+    number: ClassVar[int] = 1
+
 
 def signal_number(stop: BaseException) -> int:
-    """The signal behind an interrupt: 15 for SIGTERM, 2 for SIGINT."""
-    return 15 if isinstance(stop, Terminated) else 2
+    """The signal behind an interrupt: 15 for SIGTERM, 1 for SIGHUP, 2 for SIGINT."""
+    return stop.number if isinstance(stop, Terminated) else 2
 
 
 def shell_line(argv: Sequence[str]) -> str:

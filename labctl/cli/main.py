@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -19,7 +20,16 @@ from labctl import __version__
 from labctl.captured import occupy
 from labctl.cli.options import Group, HelpShown
 from labctl.console import Console
-from labctl.errors import Bug, Interrupted, LabctlError, Terminated, UsageError, WriteFailed
+from labctl.errors import (
+    Bug,
+    HungUp,
+    Interrupted,
+    LabctlError,
+    Terminated,
+    UsageError,
+    WriteFailed,
+    signal_number,
+)
 
 COMMANDS: dict[str, str] = {
     "doctor": "labctl.cli.host:doctor",
@@ -89,13 +99,15 @@ def cli(ctx: click.Context, quiet: bool, no_color: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave the process with the exit code that architecture promises."""
     console = Console()
-    with contextlib.suppress(ValueError):  # not in the main thread: an embedding caller keeps its handlers
-        signal.signal(signal.SIGTERM, _terminated)
     occupy()
     try:
-        code = _run(arguments, console)
-    finally:
-        console.close()
+        with _stops_heard():
+            try:
+                code = _run(arguments, console)
+            finally:
+                console.close()
+    except KeyboardInterrupt as again:  # a second one, while the first was being reported
+        code = 128 + signal_number(again)
     sys.exit(code)
 
 
@@ -141,5 +153,30 @@ def _usage(error: click.ClickException) -> UsageError:
     return UsageError(error.format_message(), next_step=f"`{command} --help` lists what is possible")
 
 
+@contextlib.contextmanager
+def _stops_heard() -> Iterator[None]:
+    """Within the block the signals that ask us to stop are interrupts, but for those that the caller lets us ignore."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: _terminated,
+        signal.SIGHUP: _hung_up,
+    }
+    former = {number: signal.getsignal(number) for number in handlers}
+    try:
+        with contextlib.suppress(ValueError):  # not in the main thread: there nothing arrives
+            for number, handler in handlers.items():
+                if former[number] is not signal.SIG_IGN:  # as nohup does
+                    signal.signal(number, handler)
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            for number, before in former.items():
+                signal.signal(number, before)
+
+
 def _terminated(_: int, __: FrameType | None) -> Any:
     raise Terminated("terminated")
+
+
+def _hung_up(_: int, __: FrameType | None) -> Any:
+    raise HungUp("the terminal was closed")

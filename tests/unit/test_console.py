@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
+import os
 
 import pytest
 
@@ -132,3 +135,30 @@ def test_without_a_terminal_a_question_is_answered_no(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     console, _, _ = consoles()
     assert console.confirm("Install docker?") is False
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EIO, errno.ENOSPC])
+def test_no_narration_is_worth_an_error(number: int) -> None:
+    class Gone(io.TextIOWrapper):
+        def write(self, _: str) -> int:
+            raise OSError(number, os.strerror(number))
+
+    console = Console(err=Gone(io.BytesIO()))
+    with console.step("still to be cleaned up"):
+        console.say("so much")
+    console.error(HostError("nobody reads this"))
+
+
+@pytest.mark.parametrize(
+    ("number", "heard"), [(errno.EPIPE, False), (errno.EIO, False), (errno.ENOSPC, True)]
+)
+def test_a_result_that_cannot_be_kept_is_an_error_and_a_reader_that_left_is_none(
+    number: int, heard: bool
+) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(number, os.strerror(number))
+
+    console = Console(out=Gone())
+    with pytest.raises(OSError, match="No space") if heard else contextlib.nullcontext():
+        console.data("a result")

@@ -64,7 +64,7 @@ def test_a_config_error_lists_every_problem_with_its_place() -> None:
     assert error.details == ("a.yaml:2:3: unknown key (found wokers); allowed: workers\na.yaml:9:1: too many")
 
 
-@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+@pytest.mark.parametrize(("number", "code"), [(1, 129), (2, 130), (15, 143)])
 def test_an_interrupt_ends_with_128_plus_its_signal(number: int, code: int) -> None:
     assert errors.Interrupted(signal_number=number).exit_code == code
 

@@ -49,7 +49,7 @@ def test_the_wheel_holds_no_test_and_no_leftover(wheel: zipfile.ZipFile) -> None
 
 def test_the_command_is_an_entry_point(wheel: zipfile.ZipFile) -> None:
     entry_points = wheel.read(f"labctl-{__version__}.dist-info/entry_points.txt").decode()
-    assert "labctl = labctl.cli.main:main" in entry_points
+    assert "labctl = labctl.__main__:main" in entry_points
 
 
 @pytest.mark.parametrize("lock", LOCKS)
