@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import urllib3
 import yaml
@@ -27,7 +28,7 @@ from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.stream import stream
 from websocket import WebSocketException
 
-from labctl import files, paths
+from labctl import files, paths, wholeanswers
 from labctl.errors import NOT_FOUND, ApiRefused, ApiUnreachable, DeadlineExceeded, LabctlError, StateUnusable
 from labctl.waiting import bounded
 
@@ -35,13 +36,16 @@ if TYPE_CHECKING:
     from urllib3.util.retry import Retry
 
 CALL_SECONDS = (5.0, 20.0)
-"""Time-outs of one call that brings none of its own: to connect, and between two bytes."""
+"""Time-outs of one call that brings none of its own: to connect, and for the whole answer."""
 
 READ_RETRIES = 2
 """How often a read (GET, HEAD) is tried again after a broken connection, 429 or 503. Writes never are."""
 
 RETRY_AFTER_MOST_SECONDS = 5.0
 """A server that asks for a longer pause gets this one: the caller's own deadline decides, not the server."""
+
+EXEC_CHARACTERS = 16 << 20
+"""What a program in a pod may print, both streams together."""
 
 _HANDSHAKE = re.compile(r"Handshake status (\d{3}) ([A-Za-z ]*)")
 
@@ -206,6 +210,7 @@ class Kube:
                 **chosen,
             )
             with contextlib.closing(socket):
+                socket._all = _Counted()
                 socket.run_forever(timeout=timeout)
                 if socket.is_open():
                     raise DeadlineExceeded(
@@ -295,6 +300,7 @@ def raw(api: client.ApiClient, method: str, path: str, *, timeout: float, accept
         f"{api.configuration.host}{path}",
         headers={**_authorization(api), **({"Accept": accept} if accept else {})},
         timeout=urllib3.Timeout(connect=CALL_SECONDS[0], read=timeout),
+        decode_content=False,  # none is asked for, and a packed body may be a thousand times its size
         retries=api.configuration.retries,
     )
     body = answer.data.decode("utf-8", "replace")
@@ -304,7 +310,11 @@ def raw(api: client.ApiClient, method: str, path: str, *, timeout: float, accept
 
 
 class _ApiClient(client.ApiClient):
-    """The official client with a time-out on every call."""
+    """The official client with a time-out on every call, which is that of the whole answer."""
+
+    def __init__(self, configuration: client.Configuration) -> None:
+        super().__init__(configuration)
+        wholeanswers.bound(self.rest_client.pool_manager)
 
     def call_api(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs.get("_request_timeout") is None:
@@ -312,8 +322,29 @@ class _ApiClient(client.ApiClient):
         return super().call_api(*args, **kwargs)
 
 
+class _Counted:
+    """Stands for the second copy of all output that the client keeps, and ends an exec that says too much."""
+
+    def __init__(self) -> None:
+        self._left = EXEC_CHARACTERS
+
+    def write(self, text: str) -> None:
+        self._left -= len(text)
+        if self._left < 0:
+            raise OSError(
+                errno.EMSGSIZE, f"the program printed more than {EXEC_CHARACTERS >> 20} million characters"
+            )
+
+
 class _BoundedRetry(urllib3.Retry):
     """urllib3's retries, with a bound on how long the server may make us wait."""
+
+    def increment(self, *args: Any, **kwargs: Any) -> Self:
+        """The next try; none after an answer that was not whole in its time, which has had all of it."""
+        error = kwargs.get("error")
+        if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+            raise error
+        return super().increment(*args, **kwargs)
 
     def get_retry_after(self, response: Any) -> float | None:
         asked = super().get_retry_after(response)

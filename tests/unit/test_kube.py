@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import gzip
+import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,7 +23,7 @@ from kubernetes.client import V1ObjectMeta, V1Pod
 from kubernetes.client.exceptions import ApiException
 
 from labctl import kube as kube_module
-from labctl import paths
+from labctl import paths, wholeanswers
 from labctl.errors import ApiRefused, ApiUnreachable, KubernetesError, StateUnusable
 from labctl.kube import Kube, _exit_code, _key_directory, _remove_keys, connect, translated
 
@@ -228,6 +233,135 @@ def test_a_server_that_never_answers_ends_a_call_by_its_time_out(
     kube.close()
 
 
+class Trickle:
+    """A server that sends ``before`` at once, then ``piece`` again and again, ``every`` so many seconds."""
+
+    def __init__(self, before: bytes, piece: bytes, every: float) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.calls = 0
+        self._ended = threading.Event()
+        self._say = (before, piece, every)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.calls += 1
+                threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
+
+    def _talk(self, connection: socket.socket) -> None:
+        before, piece, every = self._say
+        with contextlib.suppress(OSError), connection:
+            connection.recv(65536)
+            connection.sendall(before)
+            while not self._ended.wait(every):
+                connection.sendall(piece)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+TRICKLES = {
+    "the status": (b"HT", b"T"),
+    "the head": (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
+    "the body": (HEAD, b"x"),
+    "a body in chunks": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    "a body without end": (b"HTTP/1.1 200 OK\r\n\r\n", b"x"),
+}
+CALLS: dict[str, Callable[[Kube], object]] = {
+    "the client's": lambda kube: kube.core.read_namespaced_pod(name="a", namespace="n"),
+    "ours": lambda kube: kube.raw_get("/readyz", timeout=0.5),
+    "a pod's": lambda kube: kube.pod_get("n", "a", port=80, path="/", timeout=0.5),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("what", TRICKLES)
+def test_a_server_that_trickles_ends_a_call_by_its_whole_time_out(
+    tmp_path: Path, what: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_module, "CALL_SECONDS", (0.5, 0.5))
+    server = Trickle(*TRICKLES[what], every=0.05)
+    kube = connect(kubeconfig(tmp_path, server.url))
+    started = time.monotonic()
+    with pytest.raises(ApiUnreachable) as caught, kube.translated("ask"):
+        CALLS[call](kube)
+    assert time.monotonic() - started < 2
+    assert "time" in caught.value.why
+    assert server.calls == 1
+    kube.close()
+    server.close()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_body_has_a_bound(tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wholeanswers, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(kube_module, "CALL_SECONDS", (5.0, 20.0))
+    server = Trickle(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, every=0.0)
+    kube = connect(kubeconfig(tmp_path, server.url))
+    with pytest.raises(ApiUnreachable) as caught, kube.translated("ask"):
+        kube.raw_get("/", timeout=20.0) if call == "ours" else CALLS[call](kube)
+    assert "larger than 1 MiB" in caught.value.why
+    kube.close()
+    server.close()
+
+
+def test_a_packed_body_is_not_unpacked(tmp_path: Path) -> None:
+    bomb = gzip.compress(b"x" * (1 << 20))
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
+    server = Trickle(head + bomb, b"", every=0.05)
+    kube = connect(kubeconfig(tmp_path, server.url))
+    assert len(kube.pod_get("n", "a", port=80, path="/")) <= len(bomb)
+    kube.close()
+    server.close()
+
+
+def test_a_connection_is_used_again_after_a_whole_answer(tmp_path: Path, api: FakeApi) -> None:
+    api.answers = [(200, {}, pod("a"))]
+    kube = connect(kubeconfig(tmp_path, api.url))
+    assert [read_pod(kube) for _ in range(3)] == ["a", "a", "a"]
+    kube.close()
+
+
+def websocket(frames: bytes, every: float) -> Trickle:
+    """A server that accepts any exec and sends ``frames`` again and again."""
+
+    class Accepting(Trickle):
+        def _talk(self, connection: socket.socket) -> None:
+            asked = connection.recv(65536, socket.MSG_PEEK).decode()
+            key = re.findall(r"sec-websocket-key: (\S+)", asked, re.IGNORECASE)[0]
+            proof = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+            head = (
+                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {base64.b64encode(proof).decode()}\r\n"
+                "Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
+            )
+            self._say = (head.encode(), frames, every)
+            super()._talk(connection)
+
+    return Accepting(b"", b"", every)
+
+
+@pytest.mark.parametrize("channel", [1, 2])
+def test_what_an_exec_prints_has_a_bound(
+    tmp_path: Path, channel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube_module, "EXEC_CHARACTERS", 1 << 20)
+    frame = bytes([0x82, 126]) + (60001).to_bytes(2, "big") + bytes([channel]) + b"x" * 60000
+    server = websocket(frame, every=0.0)
+    kube = connect(kubeconfig(tmp_path, server.url))
+    with pytest.raises(ApiUnreachable) as caught:
+        kube.exec("n", "a", ["yes"], timeout=20)
+    assert "printed more than 1 million characters" in caught.value.why
+    kube.close()
+    server.close()
+
+
 def test_an_exec_that_never_connects_ends_by_its_time_out(tmp_path: Path, black_hole: str) -> None:
     from labctl.errors import DeadlineExceeded
 
@@ -265,8 +399,6 @@ def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
 
 
 def test_keys_are_written_into_a_private_directory_only(tmp_path: Path) -> None:
-    import base64
-
     secret = base64.b64encode(b"not a key").decode()
     killed = paths.state_root() / ".client-keys" / "999999999"
     killed.mkdir(parents=True)
