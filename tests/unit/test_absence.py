@@ -227,6 +227,42 @@ def test_a_second_interrupt_names_the_marker_and_leaves_it(
     assert [each.id for each in taking.outstanding(one.cluster, one)] == [mark.id]
 
 
+@pytest.mark.parametrize("which", EVERY)
+def test_a_second_interrupt_orders_back_what_it_does_not_wait_for(
+    one: OneCluster, which: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first question of the giving back takes long (a frozen control plane answers nobody): it comes then."""
+    before = snapshot(one)
+    block = taking.taken_away(one.site, EVERY[which](one))
+    mark = block.__enter__()
+    asked = False
+
+    def stopped_again(*_: Any, **__: Any) -> Any:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(taking, "pay_back", stopped_again)
+        with pytest.raises(KeyboardInterrupt) as caught:
+            leave_by(block, KeyboardInterrupt())
+    assert asked
+    assert mark.id in str(caught.value)
+    assert [each.id for each in taking.outstanding(one.cluster, one)] == [mark.id]
+    store.remove(mark, one.cluster, one)
+    assert snapshot(one) == before
+
+
+def test_what_is_ordered_back_asks_no_api_server_first(
+    one: OneCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen control plane would let each question wait for its time-out, with the node frozen meanwhile."""
+    left = leave(one, EVERY["frozen control plane"](one))
+    monkeypatch.setattr(type(one.kube), "raw_get", lambda *_, **__: pytest.fail("asked"))
+    taking.order_back(one.site, [left])
+    assert one.states[PLANE] == "running"
+
+
 def test_what_cannot_come_back_is_said_and_its_marker_stays(one: OneCluster) -> None:
     with (
         pytest.raises(CleanupIncomplete) as caught,

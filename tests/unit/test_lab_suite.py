@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from kubernetes.client import V1ConfigMap, V1ObjectMeta
 
+from labctl import parallel
+from labctl.cluster.absence import store, taking
+from labctl.cluster.absence.onnodes import FrozenNode
+from labctl.images import workloads
 from labctl.lab import Cluster, Lab, expect
 from labctl.lab.engine import prover as prover_module
 from labctl.lab.engine import suite as suite_module
@@ -17,8 +21,10 @@ from labctl.lab.engine.suite import Suite, at_once
 from labctl.lab.results import LabResult, Status
 from labctl.waiting import pause
 from tests.unit.fakes.apiserver import FakeKube, Listener, running
+from tests.unit.fakes.onecluster import OneCluster
 
 SECONDS = 20.0
+WORKER = "one-worker"
 
 
 @pytest.fixture
@@ -129,6 +135,32 @@ def test_an_interrupt_ends_all_of_them_cleans_up_and_knows_what_had_ended(
     for name in ("12-l12", "13-l13"):
         assert f"lab {name}: all that it made is removed" in said
     assert kube.names("namespace") == {"kube-system", "lab11"}
+
+
+def test_a_second_interrupt_orders_back_what_is_away_and_names_it(
+    kube: FakeKube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lab's thread, which would give the node back, ends with the process."""
+    docker = OneCluster(tmp_path / "nodes")
+    node = FrozenNode(WORKER, (WORKER,))
+    one, _ = suite(monkeypatch, lab(fine))
+    one.cluster, one.docker = docker.cluster, docker
+
+    def interrupted_twice(*_: object, **__: object) -> None:
+        mark = taking.mark(docker.site, node, "lab11")
+        store.write(mark, docker.cluster, docker)
+        taking.take(docker.site, node, mark)
+        assert docker.states[WORKER] == "paused"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workloads, "ensure", lambda *_: None)
+    monkeypatch.setattr(suite_module, "require_nodes", lambda *_, **__: None)
+    monkeypatch.setattr(parallel, "run", interrupted_twice)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        one.go("run")
+    assert docker.states[WORKER] == "running"
+    assert f"node {WORKER} (frozen)" in str(stopped.value)
+    assert "`labctl heal one` puts it back" in str(stopped.value)
 
 
 def test_a_foreign_namespace_spoils_one_lab_only(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,20 +75,12 @@ class StaticPod(Absence):
         for node in self.nodes:
             patiently(lambda node=node: self._gone_from(site, node))  # type: ignore[misc]  # bound per node
 
-    def give(self, site: Site, before: Before) -> Look:  # noqa: ARG002  # as above
+    def give(self, site: Site, before: Before) -> Look:
         """Move the manifest back; it works when it answers, and when it holds its Lease where it has one."""
         # All that compete for a Lease lose it while the API server is away, and must win it again.
         elected = [self.thing] if self.thing in ELECTED else ELECTED
         leases = [moves(site, "kube-system", name, site.renewed("kube-system", name)) for name in elected]
-        for node in self.nodes:
-            if not site.run(
-                node, "sh", "-c", _GIVE, "sh", MANIFESTS, AWAY, f"{self.thing}.yaml", check=False
-            ).ok:
-                raise InfrastructureError(
-                    f"the manifest of {self.thing} is lost",
-                    why=f"node {node} has neither {MANIFESTS}/{self.thing}.yaml nor {AWAY}/{self.thing}.yaml",
-                    next_step=f"make the cluster anew: `labctl up --name {site.cluster.name} --replace`",
-                )
+        self.order_back(site, before)
 
         def look() -> None:
             for node in self.nodes:
@@ -101,6 +93,18 @@ class StaticPod(Absence):
                 lease()
 
         return lambda: patiently(look)
+
+    def order_back(self, site: Site, before: Before) -> None:  # noqa: ARG002  # as above
+        """Move the manifest back."""
+        for node in self.nodes:
+            if not site.run(
+                node, "sh", "-c", _GIVE, "sh", MANIFESTS, AWAY, f"{self.thing}.yaml", check=False
+            ).ok:
+                raise InfrastructureError(
+                    f"the manifest of {self.thing} is lost",
+                    why=f"node {node} has neither {MANIFESTS}/{self.thing}.yaml nor {AWAY}/{self.thing}.yaml",
+                    next_step=f"make the cluster anew: `labctl up --name {site.cluster.name} --replace`",
+                )
 
     def _gone_from(self, site: Site, node: str) -> None:
         if left := self._containers(site, node):
@@ -153,11 +157,10 @@ class Unit(Absence):
             if (state := self._state(site, node)) not in {"inactive", "failed"}:
                 raise NotYet(f"{self.thing} on {node} is {state}")
 
-    def give(self, site: Site, before: Before) -> Look:  # noqa: ARG002  # as above
+    def give(self, site: Site, before: Before) -> Look:
         """Start it; it works when the node is Ready and says so anew."""
         works = node_works(site, self.nodes)
-        for node in self.nodes:
-            site.run(node, "systemctl", "start", self.thing, timeout=120.0)
+        self.order_back(site, before)
 
         def look() -> None:
             for node in self.nodes:
@@ -167,6 +170,11 @@ class Unit(Absence):
             works()
 
         return lambda: patiently(look)
+
+    def order_back(self, site: Site, before: Before) -> None:  # noqa: ARG002  # as above
+        """Start it."""
+        for node in self.nodes:
+            site.run(node, "systemctl", "start", self.thing, timeout=120.0)
 
     def _state(self, site: Site, node: str) -> str:
         return site.run(node, "systemctl", "is-active", self.thing, check=False).stdout.strip() or "unknown"
@@ -210,11 +218,15 @@ class FrozenNode(Absence):
         if (state := site.state(self.thing)) == RUNNING:
             raise NotYet(f"container {self.thing} is {state}")
 
-    def give(self, site: Site, before: Before) -> Look:  # noqa: ARG002  # as above
+    def give(self, site: Site, before: Before) -> Look:
         """Let it go on; it works when it is Ready and says so anew."""
         works = node_works(site, (self.thing,))
-        run_again(site.docker, site.container(self.thing))
+        self.order_back(site, before)
         return works
+
+    def order_back(self, site: Site, before: Before) -> None:  # noqa: ARG002  # as above
+        """Let it go on."""
+        run_again(site.docker, site.container(self.thing))
 
 
 @dataclass(frozen=True)

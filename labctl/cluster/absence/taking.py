@@ -122,6 +122,16 @@ def pay_back(site: Site, owed: Sequence[Marker], note: Note = lambda _: None) ->
         raise _still_away(site, failed.values())
 
 
+def order_back(site: Site, owed: Iterable[Marker]) -> None:
+    """Order back what these markers stand for and wait for nothing: the user has no more patience.
+
+    The markers stay, because nobody has seen that it works: whoever comes next pays them. What fails is passed over.
+    """
+    for one in owed:
+        with contextlib.suppress(LabctlError):
+            known.of(one).order_back(site, one.before)
+
+
 def outstanding(cluster: RunningCluster, docker: Docker) -> tuple[Marker, ...]:
     """What is away on a cluster, oldest first. Looks only."""
     return store.read(cluster, docker) if cluster.containers else ()
@@ -173,6 +183,8 @@ def _put_back(site: Site, marker: Marker, note: Note, cause: BaseException | Non
             raise type(cause)(f"interrupted; {left} ({wrong})") from wrong
         raise
     except KeyboardInterrupt as again:
+        with contextlib.suppress(KeyboardInterrupt):
+            order_back(site, [marker])
         raise type(again)(f"interrupted twice; {left}") from again
 
 

@@ -18,6 +18,8 @@ from labctl import parallel
 from labctl.captured import captured
 from labctl.cluster import lock
 from labctl.cluster.absence import taking
+from labctl.cluster.absence.marker import Process
+from labctl.cluster.absence.site import Site
 from labctl.cluster.running import RunningCluster, find, lock_key, require_nodes
 from labctl.errors import CleanupIncomplete, ConfigError, ConfigProblem
 from labctl.images import workloads
@@ -83,7 +85,7 @@ class Suite:
                     )
             except KeyboardInterrupt as stop:
                 ended = f"interrupted; {len(self.ended)} of {len(labs)} lab(s) had ended"
-                raise type(stop)("; ".join([ended, *site.tidied, *self._left_away()])) from stop
+                raise type(stop)("; ".join([ended, *site.tidied, *self._left_away(site)])) from stop
             seconds = time.monotonic() - started
             left_out = len(labs) - len(results)
             return RunResult(self.cluster.name, site.run_id, version, tuple(results), seconds, left_out)
@@ -215,11 +217,20 @@ class Suite:
             if taking.pay_back_stale(self.cluster, docker, self.progress):
                 self.cluster = find(self.cluster.name, docker=docker)  # its addresses may have changed
 
-    def _left_away(self) -> list[str]:
-        """What an interrupted lab could not put back: its marker is still there."""
+    def _left_away(self, site: LabSite) -> list[str]:
+        """What an interrupted lab could not put back: its marker is still there. It is ordered back at least.
+
+        The thread that did it may be waiting for something slow, and ends with this process.
+        """
         if self.docker is None:
             return []
-        return [f"{one}; {one.next_step}" for one in taking.outstanding(self.cluster, self.docker)]
+        try:
+            left = taking.outstanding(self.cluster, self.docker)
+            ours = [one for one in left if one.process == Process.own()]
+            taking.order_back(Site(self.cluster, self.docker, site.kube), ours)
+        except KeyboardInterrupt:
+            return [f"something may still be away; `labctl heal {self.cluster.name}` puts it back"]
+        return [f"{one}; {one.next_step}" for one in left]
 
     def _bring_images(self) -> None:
         if self.docker is not None and self.cluster.containers:
