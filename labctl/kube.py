@@ -12,8 +12,10 @@ from __future__ import annotations
 import atexit
 import contextlib
 import errno
+import fcntl
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -457,25 +459,53 @@ def _exit_code(what: str, report: str) -> int:
     )
 
 
+_KEYS: dict[Path, Path] = {}
+"""Our directory of keys in each root."""
+
+
 def _key_directory() -> Path:
     """A private directory for the key files that the client insists on writing; gone when we leave.
 
     One per process, because the client remembers their paths for its whole life. Those of
     processes that were killed are removed here.
     """
-    ours = paths.state_root() / ".client-keys" / str(os.getpid())
+    root = paths.state_root() / ".client-keys"
 
-    def make() -> None:
-        ours.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in ours.parent.iterdir():
-            if left.name.isdigit() and not Path("/proc", left.name).exists():
-                shutil.rmtree(left, ignore_errors=True)
-        if not ours.is_dir():
-            ours.mkdir(mode=0o700)
-            atexit.register(_remove_keys, ours)
+    def make() -> Path:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for left in root.iterdir():
+            _remove_if_left(left)
+        if root not in _KEYS or not _KEYS[root].is_dir():
+            _KEYS[root] = _new_keys(root)
+            atexit.register(_remove_keys, _KEYS[root])
+        return _KEYS[root]
 
-    files.despite_removal(make)
-    return ours
+    return files.despite_removal(make)
+
+
+def _new_keys(root: Path) -> Path:
+    """A directory that stays locked until its process has ended: a pid says nothing to another pid namespace."""
+    token = secrets.token_hex(8)
+    new = root / f".{token}"
+    new.mkdir(mode=0o700)
+    descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.suppress(OSError):  # where no locks are known, none is taken for left either
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    # Locked before it has a name by which others look for it.
+    return new.rename(root / f"{os.getpid()}-{token}")
+
+
+def _remove_if_left(keys: Path) -> None:
+    """Remove another process's keys, unless it still holds them."""
+    if keys.name.startswith(".") or keys in _KEYS.values():
+        return
+    with contextlib.suppress(OSError):
+        descriptor = os.open(keys, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(keys, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _remove_keys(ours: Path) -> None:

@@ -7,9 +7,10 @@ import contextlib
 import gzip
 import hashlib
 import json
-import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -407,7 +408,7 @@ def test_keys_are_written_into_a_private_directory_only(tmp_path: Path) -> None:
             tmp_path, "https://127.0.0.1:1", **{"client-key-data": secret, "client-certificate-data": secret}
         )
     )
-    ours = paths.state_root() / ".client-keys" / str(os.getpid())
+    (ours,) = (paths.state_root() / ".client-keys").iterdir()
     assert ours.stat().st_mode & 0o777 == 0o700
     assert b"not a key" in {f.read_bytes() for f in ours.iterdir()}
     assert not killed.exists()
@@ -428,10 +429,32 @@ def test_the_directory_of_the_keys_is_made_again_when_the_last_process_just_remo
         return plain(path, *of, **more)
 
     monkeypatch.setattr(Path, meanwhile, call)
-    assert _key_directory() == root / str(os.getpid())
+    ours = _key_directory()
+    assert ours.parent == root
     assert not left
-    assert (root / str(os.getpid())).is_dir()
+    assert ours.is_dir()
     assert root.stat().st_mode & 0o777 == 0o700
+
+
+def test_keys_in_use_by_a_process_that_is_not_to_be_seen_from_here_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container that shares the home directory: its pid is nobody's here, or a stranger's."""
+    code = "from labctl.kube import _key_directory\nprint(_key_directory(), flush=True)\ninput()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        there = Path(other.stdout.readline().strip())
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda path: path.parts[1] != "proc" and exists(path))
+        mine = _key_directory()
+        assert there.is_dir()
+        assert mine != there
+        other.kill()
+        other.wait()
+        assert _key_directory() == mine
+        assert not there.is_dir()
 
 
 def test_the_last_process_takes_the_directory_of_the_keys_away() -> None:
