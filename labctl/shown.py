@@ -92,8 +92,11 @@ def markdown(text: str) -> str:
 
 
 def preformatted(text: str) -> str:
-    """``text`` for the inside of HTML's ``pre`` in a Markdown page; its lines stay."""
-    return html.escape(clean(text), quote=False)
+    """``text`` for the inside of HTML's ``pre`` in a Markdown page; its lines stay.
+
+    Bars are spelt out as well: some sites look for tables before they look for HTML.
+    """
+    return html.escape(clean(text), quote=False).replace("|", "&#124;")
 
 
 def _code(text: str) -> str:

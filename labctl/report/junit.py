@@ -91,7 +91,7 @@ def _told(failure: model.Failure) -> str:
 
 
 def _case(suite: str, name: str, seconds: float, kind: Kind | None, message: str, body: str) -> TestCase:
-    case = TestCase(clean(name), classname=suite, time=round(seconds, 3))
+    case = TestCase(clean(name), classname=clean(suite), time=round(seconds, 3))
     if kind:
         outcome = kind(clean(message).splitlines()[0] if message.strip() else "no reason given")
         outcome.text = clean(body)
@@ -100,10 +100,10 @@ def _case(suite: str, name: str, seconds: float, kind: Kind | None, message: str
 
 
 def _suite(name: str, cases: list[TestCase], properties: Mapping[str, str] | None = None) -> TestSuite:
-    suite = TestSuite(name)
+    suite = TestSuite(clean(name))
     for key, value in (properties or {}).items():
         if value:
-            suite.add_property(key, clean(value))
+            suite.add_property(clean(key), clean(value))
     suite.add_testcases(cases)
     return suite
 
