@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from labctl import paths
-from labctl.errors import BuildFailed, HostError, ImageUnavailable, InfrastructureError, LabctlError
+from labctl.errors import (
+    BuildFailed,
+    DeadlineExceeded,
+    HostError,
+    ImageUnavailable,
+    InfrastructureError,
+    LabctlError,
+)
 from labctl.images import lockfile
 from labctl.images.components import MODULES
 from labctl.images.lockfile import LockedManifest
@@ -21,10 +28,13 @@ from labctl.images.node import NodeImage
 from labctl.progress import Progress
 from labctl.tools import go
 from labctl.tools.docker import Docker
+from labctl.waiting import bounded
 
 SHARE = "/usr/local/share/labctl/manifests"
 """Where a node image that labctl built carries them."""
 FETCH_SECONDS = 30.0
+MOST_BYTES = 16 << 20
+"""Of a manifest; the longest has one."""
 
 
 def text(name: str, docker: Docker, image: NodeImage, progress: Progress) -> str:
@@ -101,9 +111,15 @@ def _from_module(manifest: LockedManifest) -> bytes:
 
 
 def _from_url(url: str) -> bytes:
-    try:
+    """What the URL answers, whole within `FETCH_SECONDS`: its library counts them anew with every byte."""
+
+    def fetch() -> bytes:
         with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # noqa: S310  # https, from the lock file
-            data: bytes = answer.read()
+            data: bytes = answer.read(MOST_BYTES)  # one that is longer fails its checksum
             return data
-    except urllib.error.URLError as failed:
-        raise ImageUnavailable("the release URL does not answer", why=str(failed.reason)) from failed
+
+    try:
+        return bounded(fetch, what=url, within=FETCH_SECONDS)
+    except (urllib.error.URLError, DeadlineExceeded) as failed:
+        why = failed.why if isinstance(failed, DeadlineExceeded) else str(failed.reason)
+        raise ImageUnavailable("the release URL does not answer", why=why) from failed

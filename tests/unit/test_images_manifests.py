@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -179,3 +183,27 @@ def test_an_image_that_did_not_arrive_is_named_with_its_node() -> None:
 def test_a_pull_that_fails_is_the_error() -> None:
     with pytest.raises(RegistryUnreachable, match="gone/x:1"):
         workloads.ensure(Nodes({"a": []}), ["a"], ["gone/x:1"], Quiet())
+
+
+def test_a_release_url_that_trickles_ends_by_its_whole_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "FETCH_SECONDS", 0.5)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with contextlib.suppress(OSError), connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while not ended.wait(0.05):
+                    connection.sendall(b"x")
+
+        server = threading.Thread(target=trickle, daemon=True)
+        server.start()
+        started = time.monotonic()
+        with pytest.raises(ImageUnavailable) as caught:
+            manifests._from_url(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        assert time.monotonic() - started < 3
+        ended.set()
+        server.join(5)
+    assert "no answer" in caught.value.why
