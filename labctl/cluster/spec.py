@@ -8,7 +8,7 @@ already is labctl.cluster.running's.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ WORKERS_MOST = 20
 
 POD_SUBNET = "10.244.0.0/16"
 SERVICE_SUBNET = "10.96.0.0/16"
+NODE_PREFIX = 24
+"""The controller manager cuts a network of this size for each node out of the pods' addresses."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,16 @@ class ClusterSpec:
     def nodes(self) -> int:
         """How many nodes that is."""
         return self.control_planes + self.workers
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Each node's role in kind's words; kind's own settings for nodes go by this order."""
+        return ("control-plane",) * self.control_planes + ("worker",) * self.workers
+
+    @property
+    def pod_prefix_most(self) -> int:
+        """The longest prefix of the pods' addresses in which each node finds its own /24."""
+        return NODE_PREFIX - (self.nodes - 1).bit_length()
 
     @property
     def pod_subnet(self) -> str:
@@ -159,5 +171,20 @@ def complaints(spec: ClusterSpec) -> tuple[str, ...]:
             spec.service_proxy or not spec.provides(NETWORK),
             f"kubeProxyMode none: nothing would serve Services, for {spec.cni} does not",
         ),
+        *_of_nodes(spec),
     )
     return tuple(text for holds, text in checks if not holds)
+
+
+def _of_nodes(spec: ClusterSpec) -> Iterator[tuple[bool, str]]:
+    """What kind's own settings say of nodes: an option may have changed how many there are since the file was read."""
+    listed = spec.kind.get("nodes") or ()
+    yield len(listed) <= spec.nodes, f"kindConfig tells of {len(listed)} nodes, the cluster has {spec.nodes}"
+    for at, (node, role) in enumerate(zip(listed, spec.roles, strict=False), start=1):
+        told = node.get("role") or role
+        yield told == role, f"kindConfig calls node {at} a {told}, and it is a {role}"
+    prefix = int(spec.pod_subnet.rpartition("/")[2])
+    yield (
+        prefix <= spec.pod_prefix_most,
+        f"podSubnet {spec.pod_subnet}: no /{NODE_PREFIX} for each of {spec.nodes} nodes",
+    )

@@ -1,207 +1,302 @@
 """What a cluster file may say in kind's own words, under ``kindConfig``.
 
-labctl owns some of kind's settings (the nodes' number, the default CNI, the address of the API
-server), and some let a file reach into the machine (mounts, patches): those are for files that
-the user vouches for with ``--allow-raw-kind``. This module judges; merging is
-labctl.cluster.up.kindconfig's.
+The table is kind's whole v1alpha4 type. labctl owns some of its settings (the default CNI, the address of the
+API server, the node image), and some let a file reach into the machine (mounts, patches): those are for
+files that the user vouches for with ``--allow-raw-kind``. What stands here is refused by kind, docker,
+kubeadm or the kubelet, some of them only minutes later, or it would be dropped without a word. This module
+judges; merging is labctl.cluster.up.kindconfig's.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+import os
+import re
+from pathlib import Path
 from typing import Any
 
-import yaml
+from labctl.cluster import shared
+from labctl.cluster.file import kindpatches, nodelabels
+from labctl.cluster.file.kindports import check_ports, local
+from labctl.cluster.file.shape import (
+    Add,
+    Flag,
+    Judge,
+    Listed,
+    Mapped,
+    Number,
+    Struct,
+    Text,
+    child,
+    items,
+    shown,
+    text,
+)
+from labctl.cluster.file.yamlfile import Entries, Items, Position, Tree
+from labctl.cluster.spec import NODE_PREFIX, POD_SUBNET, PROXY_MODES, SERVICE_SUBNET, ClusterSpec
 
-from labctl.cluster.file.yamlfile import Entries, Items, Position, Scalar, Tree, plain
-from labctl.cluster.spec import POD_SUBNET, PROXY_MODES, SERVICE_SUBNET
+PORT_MOST = 65535
+PORT_WHY = "; 0 lets kind choose a free one (-1, docker's own choice, is another after each restart)"
 
-Add = Callable[[Position, str, str, str], None]
+PATCH = Text(lines=True, allowed="a text: YAML in a block (|)")
+PATCHES = Listed(PATCH, "a patch")
+TARGETED = Listed(
+    Struct(
+        {
+            "group": Text(),
+            "version": Text(),
+            "kind": Text(choices=tuple(kindpatches.VERSIONS)),
+            "patch": PATCH,
+        },
+        "a JSON patch",
+        required=("kind", "patch"),
+    ),
+    "a JSON patch",
+)
 
-FREE = {
-    "networking": "object",
-    "featureGates": "object",
-    "runtimeConfig": "object",
-    "nodes": "array",
-}
-RAW = {
-    "kubeadmConfigPatches": "array",
-    "kubeadmConfigPatchesJSON6902": "array",
-    "containerdConfigPatches": "array",
-    "containerdConfigPatchesJSON6902": "array",
-}
-NODE_FREE = {"role": "string", "labels": "object", "extraPortMappings": "array"}
-NODE_RAW = {
-    "image": "string",
-    "extraMounts": "array",
-    "kubeadmConfigPatches": "array",
-    "kubeadmConfigPatchesJSON6902": "array",
-}
-NETWORKING = {
-    "ipFamily": "string",
-    "apiServerPort": "integer",
-    "podSubnet": "string",
-    "serviceSubnet": "string",
-    "kubeProxyMode": "string",
-    "dnsSearch": "array",
-}
-OWNED = {
-    "apiVersion": "labctl writes it",
-    "kind": "labctl writes it",
-    "name": "the name of the cluster file decides",
-    "disableDefaultCNI": "cni decides",
-    "apiServerAddress": "it is always 127.0.0.1",
-}
-PORT_KEYS = {
-    "containerPort": "integer",
-    "hostPort": "integer",
-    "listenAddress": "string",
-    "protocol": "string",
-}
-LOOPBACK = ("127.0.0.1", "::1")
-PREFIX = {"podSubnet": 23, "serviceSubnet": 26}
-"""The longest useful prefix: a /24 of pod addresses per node; some Services beside the two built in."""
+PORT = Struct(
+    {
+        "containerPort": Number(1, PORT_MOST),
+        "hostPort": Number(0, PORT_MOST, PORT_WHY),
+        "listenAddress": Text(),
+        "protocol": Text(choices=("TCP", "UDP", "SCTP"), any_case=True),
+    },
+    "a port mapping",
+    required=("containerPort",),
+)
+MOUNT = Struct(
+    {
+        "containerPath": Text(),
+        "hostPath": Text(),
+        "readOnly": Flag(),
+        "selinuxRelabel": Flag(),
+        "propagation": Text(choices=("None", "HostToContainer", "Bidirectional")),
+    },
+    "a mount",
+    required=("containerPath", "hostPath"),
+)
+NODE = Struct(
+    {
+        "role": Text(choices=("control-plane", "worker")),
+        "labels": Mapped(Text()),
+        "extraPortMappings": Listed(PORT, "a port mapping"),
+        "extraMounts": Listed(MOUNT, "a mount"),
+        "kubeadmConfigPatches": PATCHES,
+        "kubeadmConfigPatchesJSON6902": TARGETED,
+    },
+    "a node",
+    raw=frozenset(("extraMounts", "kubeadmConfigPatches", "kubeadmConfigPatchesJSON6902")),
+    owned={"image": "all nodes have one image: labctl's own, or that of the option --image"},
+)
+DOMAIN = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
+NETWORKING = Struct(
+    {
+        "ipFamily": Text(
+            holds=lambda value: value == "ipv4",
+            allowed="ipv4: the addresses of labctl's CNI and load balancer, and its proof, are of this family",
+        ),
+        "apiServerPort": Number(0, PORT_MOST, PORT_WHY),
+        "podSubnet": Text(),
+        "serviceSubnet": Text(),
+        "kubeProxyMode": Text(choices=PROXY_MODES),
+        "dnsSearch": Listed(
+            Text(holds=lambda value: DOMAIN.fullmatch(value) is not None, allowed="a domain: example.com"),
+            "a domain to search",
+        ),
+    },
+    "networking",
+    owned={"disableDefaultCNI": "cni decides", "apiServerAddress": "it is always 127.0.0.1"},
+)
+GATE = Text(
+    holds=lambda value: re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", value) is not None,
+    allowed="a feature gate of Kubernetes: letters and digits",
+)
+API = Text(
+    holds=lambda value: re.fullmatch(r"[a-z0-9.-]+(?:/[a-z0-9.-]+){0,2}", value) is not None,
+    allowed="api/all, or an API group, version and resource: apps/v1, resource.k8s.io/v1beta1",
+)
+BLOCK = Struct(
+    {
+        "networking": NETWORKING,
+        "featureGates": Mapped(Flag(), GATE),
+        "runtimeConfig": Mapped(Text(choices=("true", "false"), quoted=True), API),
+        "nodes": Listed(NODE, "a node"),
+        "kubeadmConfigPatches": PATCHES,
+        "kubeadmConfigPatchesJSON6902": TARGETED,
+        "containerdConfigPatches": PATCHES,
+        "containerdConfigPatchesJSON6902": PATCHES,
+    },
+    "kindConfig",
+    raw=frozenset(
+        f"{what}ConfigPatches{form}" for what in ("kubeadm", "containerd") for form in ("", "JSON6902")
+    ),
+    owned={
+        "apiVersion": "labctl writes it",
+        "kind": "labctl writes it",
+        "name": "the name of the cluster file decides",
+    },
+)
+"""kind's type, as far as labctl leaves it open."""
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "integer": lambda value: type(value) is int,
-}
+SERVICE_PREFIX = (12, 26)
+"""kubeadm takes /12 and longer; beyond /26 few Services have room beside the two built in."""
+POD_PREFIX_LEAST = 8
+"""The controller manager divides a network by at most 2^16."""
+
+TAKEN_PATHS = ("/", "/dev", "/lib/modules", "/proc", "/run", "/sys", "/tmp", "/var", shared.PATH)  # noqa: S108  # a node's
+"""What docker, kind and labctl mount in every node: a second mount of that name is refused, or breaks it."""
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of the block."""
-
-    def of(table: dict[str, str]) -> dict[str, Any]:
-        return {key: {"type": kind} for key, kind in table.items()}
-
-    port = {"type": "object", "properties": of(PORT_KEYS), "additionalProperties": False}
-    node = of(NODE_FREE | NODE_RAW)
-    node["extraPortMappings"] = {"type": "array", "items": port}
-    block = of(FREE | RAW)
-    block["networking"] = {"type": "object", "properties": of(NETWORKING), "additionalProperties": False}
-    block["nodes"] = {
-        "type": "array",
-        "items": {"type": "object", "properties": node, "additionalProperties": False},
-    }
-    return {"type": "object", "properties": block, "additionalProperties": False}
+    return BLOCK.schema()
 
 
-def check(block: Entries, nodes: int, add: Add, *, allow_raw: bool) -> None:
-    """Report every fault of the block to ``add``; ``nodes`` is the cluster's number of nodes."""
-    _keys(block, FREE, RAW, "kindConfig", add, allow_raw)
-    networking = _value(block, "networking")
-    if isinstance(networking, Entries):
-        _keys(networking, NETWORKING, {}, "networking", add, allow_raw)
-        _port(networking, "apiServerPort", add)
-        _proxy_mode(networking, add)
-    _subnets(block, networking, add)
-    listed = _value(block, "nodes")
-    if isinstance(listed, Items):
-        if len(listed.items) > nodes:
-            add(listed.place, "more nodes than the cluster has", str(len(listed.items)), f"at most {nodes}")
-        for node in listed.items:
-            _node(node, add, allow_raw)
-    for key in ("kubeadmConfigPatches",):
-        _patches(_value(block, key), add)
+def check(block: Entries, spec: ClusterSpec, add: Add, *, allow_raw: bool, folder: Path | None) -> None:
+    """Report every fault of the block of a cluster to ``add``.
+
+    Relative mounts are looked for in ``folder``, the file's own; without one there are none.
+    """
+    BLOCK.check("kindConfig", block, Judge(add, allow_raw))
+    _subnets(child(block, "networking"), spec, block.place, add)
+    mode = text(child(child(block, "networking"), "kubeProxyMode"))
+    _cluster_patches(block, mode, add)
+    listed = child(block, "nodes")
+    if isinstance(listed, Items) and len(listed.items) > spec.nodes:
+        add(listed.place, "more nodes than the cluster has", str(len(listed.items)), f"at most {spec.nodes}")
+    for at, node in enumerate(items(listed)[: spec.nodes]):
+        _role(node, at, spec, add)
+        _labels(child(node, "labels"), add)
+        _mounts(node, folder, add)
+        _node_patches(node, at, mode, add)
+    check_ports(block, Judge(add, allow_raw))
 
 
-def _node(node: Tree, add: Add, allow_raw: bool) -> None:
-    if not isinstance(node, Entries):
-        add(node.place, "a node is a mapping", _shown(node), ", ".join(NODE_FREE | NODE_RAW))
-        return
-    _keys(node, NODE_FREE, NODE_RAW, "a node", add, allow_raw)
-    _patches(_value(node, "kubeadmConfigPatches"), add)
-    ports = _value(node, "extraPortMappings")
-    for port in ports.items if isinstance(ports, Items) else ():
-        if not isinstance(port, Entries):
-            add(port.place, "a port mapping is a mapping", _shown(port), ", ".join(PORT_KEYS))
+def settle(kind: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """A checked block with its mounts' paths made absolute, so that it means the same wherever it is used."""
+    for node in kind.get("nodes", ()):
+        for mount in node.get("extraMounts", ()):
+            mount["hostPath"] = _absolute(mount["hostPath"], folder)
+    return kind
+
+
+def _role(node: Tree, at: int, spec: ClusterSpec, add: Add) -> None:
+    role, due = child(node, "role"), spec.roles[at]
+    if role is not None and text(role) in ("control-plane", "worker") and text(role) != due:
+        counted = f"nodes: {{controlPlanes: {spec.control_planes}, workers: {spec.workers}}}"
+        add(role.place, f"node {at + 1} is a {due}: they stand in order, control planes first", shown(role),
+            f"{due}; the cluster file itself says how many there are: {counted}")  # fmt: skip
+
+
+def _labels(labels: Tree | None, add: Add) -> None:
+    for key, (place, value) in labels.entries.items() if isinstance(labels, Entries) else ():
+        if wrong := nodelabels.key_fault(key):
+            add(place, wrong, key, "a name of your own: tier, or example.com/tier")
+        if not nodelabels.is_word(text(value) or ""):
+            add(value.place, "this cannot be a label's value", shown(value), nodelabels.WORD_RULE)
+
+
+def _mounts(node: Tree, folder: Path | None, add: Add) -> None:
+    seen: dict[str, Position] = {}
+    for mount in items(child(node, "extraMounts")):
+        inside, outside = child(mount, "containerPath"), child(mount, "hostPath")
+        if outside is not None and (path := text(outside)) is not None:
+            _host_path(path, outside.place, folder, add)
+        if inside is None or (path := text(inside)) is None:
             continue
-        _keys(port, PORT_KEYS, {}, "a port mapping", add, allow_raw)
-        _port(port, "containerPort", add)
-        _port(port, "hostPort", add)
-        address = _value(port, "listenAddress")
-        if isinstance(address, Scalar) and address.value not in LOOPBACK and not allow_raw:
-            add(address.place, "this opens the port to other machines", address.text,
-                "127.0.0.1, or --allow-raw-kind")  # fmt: skip
+        clean = os.path.normpath(path).replace("//", "/")
+        if not path.startswith("/") or ":" in path:
+            add(inside.place, "this is no path in a node", path, "an absolute path without a colon")
+        elif clean in TAKEN_PATHS:
+            add(inside.place, "every node has this mounted already", clean, "another path, or one below it")
+        elif clean in seen:
+            add(
+                inside.place,
+                f"mounted a second time, first in line {seen[clean].line}",
+                clean,
+                "each path once",
+            )
+        seen.setdefault(clean, inside.place)
 
 
-def _keys(
-    tree: Entries, free: dict[str, str], raw: dict[str, str], where: str, add: Add, allow_raw: bool
+def _host_path(path: str, place: Position, folder: Path | None, add: Add) -> None:
+    """Report a path that docker would make, as an empty directory, or read as something else."""
+    if not path or ":" in path:
+        add(place, "this is no path of this machine that docker takes", path, "a path without a colon")
+    elif not os.path.isabs(path) and folder is None:
+        add(place, "a relative path needs a file to be relative to", path, "an absolute path")
+    elif "\0" not in path and not os.path.exists(_absolute(path, folder)):
+        expanded = "; nothing is expanded in it" if path.startswith("~") or "$" in path else ""
+        add(place, "there is no such path on this machine", path,
+            f"a path that exists, absolute or relative to the folder of this file{expanded}")  # fmt: skip
+
+
+def _absolute(path: str, folder: Path | None) -> str:
+    return os.path.abspath(os.path.join(folder or "/", path))
+
+
+def _cluster_patches(block: Entries, mode: str | None, add: Add) -> None:
+    kindpatches.kubeadm(block, _made(tuple(kindpatches.VERSIONS), mode), "this cluster", add)
+    kindpatches.containerd(block, add)
+
+
+def _node_patches(node: Tree, at: int, mode: str | None, add: Add) -> None:
+    if at == 0:
+        kindpatches.kubeadm(node, _made(kindpatches.INITS, mode), "the first control plane", add)
+    else:
+        kindpatches.kubeadm(node, kindpatches.JOINS, "a node that joins", add)
+
+
+def _made(kinds: tuple[str, ...], mode: str | None) -> tuple[str, ...]:
+    """Without kube-proxy, kind makes no configuration of it."""
+    return tuple(kind for kind in kinds if mode != "none" or kind != "KubeProxyConfiguration")
+
+
+_CIDR = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}/(?:[0-9]|[12][0-9]|3[0-2])")
+
+
+def _subnets(networking: Tree | None, spec: ClusterSpec, whole: Position, add: Add) -> None:
+    pods = _subnet(networking, "podSubnet", POD_SUBNET, whole, add)
+    services = _subnet(networking, "serviceSubnet", SERVICE_SUBNET, whole, add)
+    if pods:
+        nodes = f", a /{NODE_PREFIX} for each of {spec.nodes} nodes"
+        _size(*pods, "podSubnet", (POD_PREFIX_LEAST, spec.pod_prefix_most), nodes, add)
+    if services:
+        _size(*services, "serviceSubnet", SERVICE_PREFIX, "", add)
+    if pods and services and pods[1].overlaps(services[1]):
+        worse = max(pods[0], services[0], key=lambda one: (one.line, one.column))
+        both = f"{pods[1]} and {services[1]}"
+        add(worse, "podSubnet and serviceSubnet overlap", both, "two networks apart")
+
+
+def _subnet(
+    networking: Tree | None, key: str, default: str, whole: Position, add: Add
+) -> tuple[Position, ipaddress.IPv4Network] | None:
+    """The chosen network and its place; None for one that cannot be, which is reported."""
+    value = child(networking, key)
+    if value is None:
+        return whole, ipaddress.IPv4Network(default)
+    written = text(value)
+    if written is None:
+        return None
+    try:
+        network = ipaddress.IPv4Network(written)
+        bad = "" if _CIDR.fullmatch(written) else "an address and a prefix length"
+    except ValueError as wrong:
+        bad = str(wrong)
+    if bad:
+        add(value.place, f"{key} is no IPv4 network", written, f"such as {default} ({bad})")
+        return None
+    if local(network.network_address) or network.prefixlen == 0:
+        add(value.place, f"{key} is not for pods or Services", written, f"such as {default}")
+        return None
+    return value.place, network
+
+
+def _size(
+    place: Position, network: ipaddress.IPv4Network, key: str, limits: tuple[int, int], why: str, add: Add
 ) -> None:
-    for key, (place, value) in tree.entries.items():
-        kind = (free | raw).get(key)
-        if key in OWNED and kind is None:
-            add(place, f"{key} is not to be set here", key, OWNED[key])
-        elif kind is None:
-            add(place, f"unknown key in {where}", key, ", ".join(free | raw))
-        elif not _TYPES[kind](plain(value)):
-            add(value.place, f"{key} cannot be this", _shown(value), f"a value of the type {kind}")
-        elif key in raw and not allow_raw:
-            add(place, f"{key} reaches into the machine or the nodes", key, "only with --allow-raw-kind")
-
-
-def _port(tree: Entries, key: str, add: Add) -> None:
-    value = _value(tree, key)
-    if isinstance(value, Scalar) and type(value.value) is int and not 0 <= value.value <= 65535:
-        add(value.place, f"{key} is no port", value.text, "a whole number from 0 to 65535")
-
-
-def _proxy_mode(networking: Entries, add: Add) -> None:
-    value = _value(networking, "kubeProxyMode")
-    if isinstance(value, Scalar) and isinstance(value.value, str) and value.value not in PROXY_MODES:
-        add(value.place, "kubeProxyMode cannot be this", value.text, " | ".join(PROXY_MODES))
-
-
-def _patches(patches: Tree | None, add: Add) -> None:
-    """kind drops a patch of another apiVersion than it generates without a word, so none may be named."""
-    for patch in patches.items if isinstance(patches, Items) else ():
-        text = patch.value if isinstance(patch, Scalar) else None
-        if not isinstance(text, str):
-            add(patch.place, "a patch is a text", _shown(patch), "YAML in a block (|)")
-            continue
-        try:
-            content = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError, ValueError):
-            add(patch.place, "this patch is not YAML", "", "one YAML document")
-            continue
-        if not isinstance(content, dict) or not content.get("kind"):
-            add(patch.place, "this patch does not say its kind", "", "kind: ClusterConfiguration, ...")
-        elif "apiVersion" in content:
-            version = str(content["apiVersion"])
-            add(patch.place, "kind drops a patch of another version", version, "leave apiVersion out")
-
-
-def _subnets(block: Entries, networking: Tree | None, add: Add) -> None:
-    chosen: dict[str, tuple[Position, ipaddress.IPv4Network]] = {}
-    for key, default in (("podSubnet", POD_SUBNET), ("serviceSubnet", SERVICE_SUBNET)):
-        value = _value(networking, key) if isinstance(networking, Entries) else None
-        if value is None:
-            chosen[key] = (block.place, ipaddress.IPv4Network(default))
-        elif isinstance(value, Scalar) and isinstance(value.value, str):
-            try:
-                network = ipaddress.IPv4Network(value.value)
-            except ValueError as bad:
-                add(value.place, f"{key} is no IPv4 network", value.text, f"such as {default} ({bad})")
-                continue
-            if network.prefixlen > PREFIX[key]:
-                add(value.place, f"{key} is too small", value.text, f"a prefix of at most /{PREFIX[key]}")
-            chosen[key] = (value.place, network)
-    if len(chosen) == 2:
-        (place, pods), (other, services) = chosen["podSubnet"], chosen["serviceSubnet"]
-        if pods.overlaps(services):
-            worse = max(place, other, key=lambda one: (one.line, one.column))
-            add(worse, "podSubnet and serviceSubnet overlap", f"{pods} and {services}", "two networks apart")
-
-
-def _value(tree: Entries, key: str) -> Tree | None:
-    found = tree.entries.get(key)
-    return found[1] if found else None
-
-
-def _shown(tree: Tree) -> str:
-    if isinstance(tree, Scalar):
-        return tree.text or "nothing"
-    return "a mapping" if isinstance(tree, Entries) else "a list"
+    least, most = limits
+    if not least <= network.prefixlen <= most:
+        word = "large" if network.prefixlen < least else "small"
+        add(place, f"{key} is too {word}", str(network), f"a prefix from /{least} to /{most}{why}")

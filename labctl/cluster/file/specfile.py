@@ -7,13 +7,15 @@ The keys are listed once, in KEYS; the JSON Schema is made from the same list.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labctl import paths
 from labctl.cluster.file import kindblock, yamlfile
+from labctl.cluster.file.shape import shown
 from labctl.cluster.file.yamlfile import Entries, Position, Scalar, Tree, plain
 from labctl.cluster.spec import (
     CNIS,
@@ -29,6 +31,8 @@ from labctl.errors import ConfigError, ConfigProblem, UsageError
 
 API_VERSION = "labctl.dev/v1"
 KIND = "Cluster"
+KIND_GROUP = "kind.x-k8s.io/"
+"""The apiVersion of kind's own files, whichever version it is."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,12 @@ class Faults:
 
 
 def load(path: Path, *, allow_raw: bool = False) -> ClusterSpec:
-    """The spec in a file; ``allow_raw`` admits kind's mounts and patches. Raises `ConfigError`."""
-    return from_tree(yamlfile.read(path), str(path), allow_raw=allow_raw)
+    """The spec in a file; ``allow_raw`` admits kind's mounts and patches. Raises `ConfigError`.
+
+    Paths in it are relative to the folder of the file, wherever labctl is called from.
+    """
+    tree = yamlfile.read(path)
+    return from_tree(tree, str(path), allow_raw=allow_raw, folder=path.absolute().parent)
 
 
 def loads(data: bytes, file: str = "<text>", *, allow_raw: bool = False) -> ClusterSpec:
@@ -126,9 +134,10 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(paths.shipped("cluster-configs").glob("*.yaml"))}
 
 
-def from_tree(tree: Tree, file: str, *, allow_raw: bool = False) -> ClusterSpec:
-    """The spec that the tree of a file holds. Raises `ConfigError` with every problem, top to bottom."""
+def from_tree(tree: Tree, file: str, *, allow_raw: bool = False, folder: Path | None = None) -> ClusterSpec:
+    """The spec that the tree of a file in ``folder`` holds. Raises `ConfigError` with every problem, top to bottom."""
     faults = Faults(file)
+    refuse_kind_s_own(tree, faults)
     if not isinstance(tree, Entries):
         faults.add(tree.place, "a cluster is a mapping", allowed=", ".join(key.name for key in KEYS))
         raise ConfigError(f"{file} is not a cluster", problems=faults.found)
@@ -141,11 +150,12 @@ def from_tree(tree: Tree, file: str, *, allow_raw: bool = False) -> ClusterSpec:
         workers=counts.get("workers", ClusterSpec.workers),
         cni=values.get("cni", ClusterSpec.cni),
         load_balancer=values.get("loadBalancer", ClusterSpec.load_balancer),
-        kind=values.get("kindConfig", {}),
     )
     block = tree.entries.get("kindConfig", (tree.place, None))[1]
     if isinstance(block, Entries):
-        kindblock.check(block, spec.nodes, faults.add, allow_raw=allow_raw)
+        kindblock.check(block, spec, faults.add, allow_raw=allow_raw, folder=folder)
+        if not faults.found:
+            spec = replace(spec, kind=kindblock.settle(values["kindConfig"], folder))
     if not faults.found:
         chosen = tree.entries.get("loadBalancer") or tree.entries.get("cni") or (tree.place, None)
         for text in complaints(spec):
@@ -154,6 +164,20 @@ def from_tree(tree: Tree, file: str, *, allow_raw: bool = False) -> ClusterSpec:
         problems = sorted(faults.found, key=lambda one: (one.line, one.column))
         raise ConfigError(f"{file} is not a cluster that can be made", problems=problems)
     return spec
+
+
+def refuse_kind_s_own(tree: Tree, faults: Faults) -> None:
+    """Raise `ConfigError` for a file of kind's: one problem says what to do with it, not each key."""
+    version = tree.entries.get("apiVersion") if isinstance(tree, Entries) else None
+    found = version[1] if version else None
+    if isinstance(found, Scalar) and found.text.startswith(KIND_GROUP):
+        faults.add(found.place, "this is kind's own configuration, not a cluster of labctl", found.text,
+                   f"{API_VERSION}, with kind's settings under kindConfig")  # fmt: skip
+        raise ConfigError(
+            f"{faults.file} is not a cluster",
+            problems=faults.found,
+            next_step=f"`labctl config from-kind {shlex.quote(faults.file)}` writes the cluster file for it",
+        )
 
 
 def check(tree: Entries, keys: Iterable[Key], faults: Faults, *, under: str = "") -> dict[str, Any]:
@@ -175,7 +199,7 @@ def check(tree: Entries, keys: Iterable[Key], faults: Faults, *, under: str = ""
             values[key.name] = content
         else:
             faults.add(
-                value.place, f"{key.name} cannot be this{_advice(key, content)}", _found(value), key.allowed
+                value.place, f"{key.name} cannot be this{_advice(key, content)}", shown(value), key.allowed
             )
     return values
 
@@ -197,12 +221,6 @@ def schema() -> dict[str, Any]:
         "required": [key.name for key in KEYS if key.required],
         "additionalProperties": False,
     }
-
-
-def _found(tree: Tree) -> str:
-    if isinstance(tree, Scalar):
-        return tree.text or "nothing"
-    return "a mapping" if isinstance(tree, Entries) else "a list"
 
 
 def _advice(key: Key, content: Any) -> str:

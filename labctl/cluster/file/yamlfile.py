@@ -8,7 +8,10 @@ memory. What the values mean is not known here.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,16 +85,32 @@ def plain(tree: Tree) -> Any:
 def read(path: Path) -> Tree:
     """The one document of the file at ``path``. Raises `ConfigError` with every problem found."""
     try:
-        with path.open("rb") as source:
-            data = source.read(BYTES_MOST + 1)
+        data = _content(path)
     except OSError as cause:
         problem = ConfigProblem(str(path), 1, 1, f"cannot be read: {cause.strerror}")
         raise ConfigError(f"{path} cannot be used", problems=[problem]) from cause
     return parse(data, str(path))
 
 
-def parse(data: bytes, file: str) -> Tree:
-    """The one document in ``data``; ``file`` is the name used in problems. Raises `ConfigError`."""
+def _content(path: Path) -> bytes:
+    """What a plain file holds, and one byte more than it may; a pipe or device could go on for ever."""
+    # Without O_NONBLOCK the open itself waits for somebody who writes into a pipe.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is not a plain file")
+        with open(handle, "rb", closefd=False) as source:
+            return source.read(BYTES_MOST + 1)
+    finally:
+        os.close(handle)
+
+
+def parse(data: bytes, file: str, *, words: bool = True) -> Tree:
+    """The one document in ``data``; ``file`` is the name used in problems. Raises `ConfigError`.
+
+    ``words`` refuses those that one YAML reads as a number and another as text. It is false for a text that is
+    handed on as it is, whose reader is known: what is built here then only serves to look at it.
+    """
     problems: list[ConfigProblem] = []
     tree = None
     text = _decode(data, file, problems)
@@ -102,10 +121,29 @@ def parse(data: bytes, file: str) -> Tree:
         if node is None:
             problems.append(_empty(file))
         else:
-            tree = _Builder(file, problems).build(node)
+            tree = _Builder(file, problems, words).build(node)
     if problems or tree is None:
         raise ConfigError(f"{file} cannot be used", problems=problems)
     return tree
+
+
+def dump(data: Any) -> str:
+    """``data`` as YAML in the order of its keys: texts of several lines as blocks, no anchors."""
+    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Blocks for texts of several lines, and no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _decode(data: bytes, file: str, problems: list[ConfigProblem]) -> str:
@@ -187,9 +225,10 @@ def _hint(text: str, where: tuple[int, int]) -> str:
 class _Builder:
     """Makes the tree and collects what is wrong with keys and words."""
 
-    def __init__(self, file: str, problems: list[ConfigProblem]) -> None:
+    def __init__(self, file: str, problems: list[ConfigProblem], words: bool) -> None:
         self._file = file
         self._problems = problems
+        self._words = words
 
     def build(self, node: Any) -> Tree:
         place = Position(node.start_mark.line + 1, node.start_mark.column + 1)
@@ -207,7 +246,7 @@ class _Builder:
             return Scalar(_WORDS[text], text, place)
         if _INTEGER.fullmatch(text) and len(text) <= 18:
             return Scalar(int(text), text, place)
-        if _DOUBTFUL.fullmatch(text):
+        if self._words and _DOUBTFUL.fullmatch(text):
             self._wrong(place, "this word is a number or a truth value to some readers and text to others",
                         text, "a decimal integer, true, false, or text in quotes")  # fmt: skip
         return Scalar(text, text, place)
@@ -219,6 +258,8 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 self._wrong(place, "a key must be a word", "a list or mapping")
                 continue
+            if key.value == "<<" and not key.style:  # nested ones multiply when they are carried out
+                self._wrong(place, "merge keys are not read", "<<", "the values themselves")
             if key.value in entries:
                 first = entries[key.value][0]
                 message = f"the key stands here a second time, first in line {first.line}"

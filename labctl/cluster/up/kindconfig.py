@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from labctl.cluster import shared
+from labctl.cluster.file import yamlfile
 from labctl.cluster.spec import ClusterSpec
 
 LOOPBACK = "127.0.0.1"
@@ -39,7 +38,6 @@ def config(
 ) -> dict[str, Any]:
     """kind's v1alpha4 configuration as data. ``shared_directory`` of this machine is mounted into every node."""
     needs = needs or MachineNeeds()
-    roles = ["control-plane"] * spec.control_planes + ["worker"] * spec.workers
     base: dict[str, Any] = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
@@ -50,11 +48,13 @@ def config(
             "podSubnet": spec.pod_subnet,
             "serviceSubnet": spec.service_subnet,
         },
-        "nodes": [_node(role, image, shared_directory) for role in roles],
+        "nodes": [_node(role, image, shared_directory) for role in spec.roles],
     }
     if needs.cgroup_v1:
         # Without an apiVersion: kind drops a patch of another version without a word.
-        base["kubeadmConfigPatches"] = [_yaml({"kind": "KubeletConfiguration", "failCgroupV1": False})]
+        base["kubeadmConfigPatches"] = [
+            yamlfile.dump({"kind": "KubeletConfiguration", "failCgroupV1": False})
+        ]
     if needs.restrict_oom_score_adj:
         base["containerdConfigPatches"] = [OOM_PATCH]
     for addon in spec.addons:
@@ -66,7 +66,7 @@ def config(
 
 def render(spec: ClusterSpec, needs: MachineNeeds | None = None, **more: Any) -> str:
     """The same as YAML."""
-    return _yaml(config(spec, needs, **more))
+    return yamlfile.dump(config(spec, needs, **more))
 
 
 def merge(base: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,21 +117,3 @@ def _close_ports(rendered: dict[str, Any]) -> None:
     for node in rendered["nodes"]:
         for port in node.get("extraPortMappings") or ():
             port.setdefault("listenAddress", LOOPBACK)
-
-
-def _yaml(data: Any) -> str:
-    return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Blocks for texts of several lines, and no aliases."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's signature
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _text)
