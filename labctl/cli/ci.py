@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from labctl.cli.options import image_option, output_option, skip_option, source_option, strict_option
+from labctl.cli.options import (
+    image_option,
+    output_option,
+    raw_option,
+    skip_option,
+    source_option,
+    strict_option,
+)
 from labctl.console import Console
 from labctl.errors import WriteFailed
 
@@ -59,6 +66,7 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 @strict_option
 @source_option
 @image_option
+@raw_option
 @output_option
 @click.pass_obj
 def ci(
@@ -76,6 +84,7 @@ def ci(
     strict: bool,
     source: Literal["auto", "present", "pull", "build"],
     image: str,
+    allow_raw_kind: bool,
 ) -> int:
     """Doctor, up, proof, labs, down: one command, one exit code.
 
@@ -90,7 +99,7 @@ def ci(
     from labctl.report import data, text
     from labctl.report.files import Files
 
-    spec = _spec(config, name)
+    spec = _spec(config, name, allow_raw_kind)
     with console.apart():
         labs = _labs(words, folder)
     files = Files(junit, html, summary)
@@ -113,10 +122,10 @@ def ci(
     return report.exit_code
 
 
-def _spec(config: str, name: str | None) -> ClusterSpec:
+def _spec(config: str, name: str | None, allow_raw: bool) -> ClusterSpec:
     from labctl.cli.cluster import read_spec
 
-    return read_spec(config, name=name)
+    return read_spec(config, name=name, allow_raw=allow_raw)
 
 
 def _labs(words: tuple[str, ...], folder: Path | None) -> tuple[LabFile, ...]:

@@ -1,9 +1,10 @@
-"""`labctl config`: render, validate and describe cluster files. Needs neither docker nor a cluster."""
+"""`labctl config`: render, validate, convert and describe cluster files. Needs neither docker nor a cluster."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,23 +20,49 @@ if TYPE_CHECKING:
 
 @click.group(cls=Group)
 def config() -> None:
-    """Render, validate and describe cluster files."""
+    """Render, validate, convert and describe cluster files."""
 
 
 @config.command()
 @click.argument("file")
+@click.option("--portable", is_flag=True, help="Leave out what only this machine needs.")
+@click.option(
+    "--image", default="", metavar="REF", help="Write this node image into it (default: kind's own)."
+)
 @raw_option
 @output_option
 @click.pass_obj
-def render(console: Console, file: str, allow_raw_kind: bool) -> None:
+def render(console: Console, file: str, portable: bool, image: str, allow_raw_kind: bool) -> None:
     """Print the plain kind configuration that FILE stands for: `kind create cluster --config -` takes it.
 
-    FILE is a path, or the name of a cluster file that ships with labctl.
+    FILE is a path, or the name of a cluster file that ships with labctl. What this machine needs is in it, such as
+    a kubelet that accepts cgroup v1. A network plugin is not: kind's nodes wait for the one that you install.
     """
-    from labctl.cluster.up import kindconfig
+    from labctl.cluster.up import demands, kindconfig
+    from labctl.tools.docker import Docker
 
     spec = read_spec(file, allow_raw=allow_raw_kind)
-    console.data(kindconfig.config(spec), lambda: kindconfig.render(spec))
+    needs = None if portable else demands.of_nodes_here(Docker())
+    console.data(
+        kindconfig.config(spec, needs, image=image), lambda: kindconfig.render(spec, needs, image=image)
+    )
+
+
+@config.command("from-kind")
+@click.argument("file")
+@output_option
+@click.pass_obj
+def from_kind(console: Console, file: str) -> None:
+    """Print the cluster file for FILE, a configuration of kind's own (v1alpha4).
+
+    What labctl cannot do is named with its line; what it decides itself is left out, and told.
+    """
+    from labctl.cluster.file import fromkind
+
+    made = fromkind.convert(Path(file))
+    for note in made.notes:
+        console.say(note)
+    console.data(made.data, lambda: made.text)
 
 
 @config.command()
@@ -44,7 +71,11 @@ def render(console: Console, file: str, allow_raw_kind: bool) -> None:
 @output_option
 @click.pass_obj
 def validate(console: Console, files: Sequence[str], allow_raw_kind: bool) -> None:
-    """Check cluster files and show every problem of each, with its line and column."""
+    """Check cluster files and show every problem of each, with its line and column.
+
+    kind's own settings are judged as kind, docker, kubeadm and the kubelet would. A relative hostPath of a mount is
+    relative to the folder of its file, and must be there.
+    """
     specs: dict[str, ClusterSpec] = {}
     problems: list[ConfigProblem] = []
     for file in files:

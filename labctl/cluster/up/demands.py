@@ -5,6 +5,7 @@ from __future__ import annotations
 from labctl.cluster.spec import ClusterSpec
 from labctl.cluster.up import kindconfig
 from labctl.cluster.up.kindconfig import MachineNeeds
+from labctl.errors import HostError
 from labctl.host.finding import HostPort, Needs, Source
 from labctl.host.machine import CAP_SYS_RESOURCE, Machine
 from labctl.images.lockfile import load as image_lock
@@ -41,3 +42,15 @@ def of_nodes(docker: Docker) -> MachineNeeds:
         cgroup_v1=str(docker.info().get("CgroupVersion") or "") == "1",
         restrict_oom_score_adj=machine.bounding_set_has(CAP_SYS_RESOURCE) is False,
     )
+
+
+def of_nodes_here(docker: Docker) -> MachineNeeds:
+    """The same; where docker does not answer, what this machine shows of itself."""
+    try:
+        return of_nodes(docker)
+    except HostError:
+        machine = Machine()
+        return MachineNeeds(
+            cgroup_v1=machine.cgroup_version() == 1,
+            restrict_oom_score_adj=machine.bounding_set_has(CAP_SYS_RESOURCE) is False,
+        )
