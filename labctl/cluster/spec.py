@@ -73,6 +73,11 @@ class ClusterSpec:
         """The Services' addresses, in CIDR notation."""
         return str(self._networking().get("serviceSubnet") or SERVICE_SUBNET)
 
+    @property
+    def proxy_mode(self) -> str:
+        """How kube-proxy serves Services, one of `PROXY_MODES`."""
+        return str(self._networking().get("kubeProxyMode") or PROXY_MODES[0])
+
     def _networking(self) -> Mapping[str, Any]:
         networking = self.kind.get("networking")
         return networking if isinstance(networking, Mapping) else {}
@@ -91,7 +96,7 @@ class ClusterSpec:
     def service_proxy(self) -> Addon | None:
         """What serves Services; None where nobody does."""
         own = next((one for one in self.addons if SERVICE_PROXY in one.provides), None)
-        return own or (None if self._networking().get("kubeProxyMode") == "none" else KUBE_PROXY)
+        return own or (None if self.proxy_mode == "none" else KUBE_PROXY)
 
     def provides(self, what: Provision) -> bool:
         """Whether one of its addons provides that."""

@@ -96,6 +96,22 @@ def subnets(checkup: Checkup) -> Answer:
     return ok(f"pods {checkup.needs.pod_subnet}, services {checkup.needs.service_subnet}")
 
 
+def service_proxy(checkup: Checkup) -> Answer:
+    """The kernel has what kube-proxy's mode stands on."""
+    mode = checkup.needs.proxy_mode
+    if mode != "ipvs":
+        return ok(f"mode {mode}")
+    if not checkup.machine.is_linux:
+        return skip("the kernel of the nodes cannot be looked at here")
+    # Without it kube-proxy ends at each start, and all that is seen of that is a CoreDNS that never answers.
+    if not checkup.machine.kernel_has("ip_vs"):
+        return fail(
+            "kubeProxyMode ipvs: this kernel has no module ip_vs, without which kube-proxy does not start",
+            "choose kubeProxyMode iptables or nftables, or a kernel with ip_vs",
+        )
+    return ok("mode ipvs: the kernel has ip_vs")
+
+
 def _networks(text: str) -> tuple[Net, ...]:
     """One subnet, or an IPv4 and an IPv6 one with a comma between."""
     return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())

@@ -40,6 +40,7 @@ CHECKS = (
     HostCheck("inotify", "inotify limits", checks_machine.inotify),
     HostCheck("ports", "host ports", checks_network.ports),
     HostCheck("subnets", "subnets", checks_network.subnets),
+    HostCheck("service-proxy", "kube-proxy's mode", checks_network.service_proxy),
     HostCheck("kind", "kind", checks_programs.kind),
     HostCheck("image-source", "node image source", checks_programs.image_source),
     HostCheck("dead-nodes", "stopped nodes", checks_docker.dead_nodes),

@@ -29,6 +29,7 @@ class HostPort:
 class Needs:
     """What the machine must be able to carry. The defaults are one control plane and two workers.
 
+    ``proxy_mode`` is how kube-proxy serves Services, in kind's words.
     ``images`` are names under which the node image may be present: one of them is enough.
     ``replaces`` is the name of a kind cluster that is deleted first, so that its ports are free then.
     ``source`` is how an absent one may be had; ``present`` means that it may not.
@@ -39,6 +40,7 @@ class Needs:
     ports: tuple[HostPort, ...] = ()
     pod_subnet: str = "10.244.0.0/16"
     service_subnet: str = "10.96.0.0/16"
+    proxy_mode: str = "iptables"
     images: tuple[str, ...] = ()
     source: Source = "auto"
     replaces: str = ""

@@ -8,6 +8,7 @@ are None: the checks then say that they have not looked.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import struct
@@ -93,6 +94,15 @@ class Machine:
         if (self.root / "sys/fs/cgroup/cgroup.controllers").exists():
             return 2
         return 1 if (self.root / "sys/fs/cgroup/memory").exists() else None
+
+    def kernel_has(self, module: str) -> bool:
+        """Whether the kernel has a module: it is loaded or built in, or can be loaded by name."""
+        if (self.root / "sys/module" / module).exists():
+            return True
+        release = self.read("/proc/sys/kernel/osrelease") or ""
+        lists = (f"/lib/modules/{release}/{name}" for name in ("modules.builtin", "modules.dep"))
+        file = re.compile(rf"(?m)^(?:[^:\n]*/)?{re.escape(module)}\.ko\b")
+        return any(file.search(self.read(path) or "") for path in lists)
 
     # --- what it has
 

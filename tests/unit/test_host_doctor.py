@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from labctl import process
+from labctl.cluster.spec import ClusterSpec
+from labctl.cluster.up import demands
 from labctl.errors import (
     DockerForbidden,
     DockerUnreachable,
@@ -291,6 +293,35 @@ def test_inotify_agrees_with_what_was_seen(
     ready(fakes)
     machine.put("/proc/sys/fs/inotify/max_user_instances", f"{instances}\n")
     assert found(machine, Needs(workers=workers, images=(NODE,)))["inotify"].status == status
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "status"),
+    [
+        ("", "", "fail"),
+        ("/lib/modules/6.1/modules.dep", "kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz: x/ip_vs.ko.xz\n", "fail"),
+        ("/lib/modules/6.1/modules.dep", "kernel/net/netfilter/ipvs/ip_vs.ko.xz: x.ko\n", "ok"),
+        ("/lib/modules/6.1/modules.builtin", "kernel/net/netfilter/ipvs/ip_vs.ko\n", "ok"),
+        ("/lib/modules/5.9/modules.builtin", "kernel/net/netfilter/ipvs/ip_vs.ko\n", "fail"),
+        ("/sys/module/ip_vs/refcnt", "0\n", "ok"),
+    ],
+)
+def test_ipvs_is_refused_where_the_kernel_has_none(
+    fakes: ScriptedTools, machine: FakeMachine, file: str, text: str, status: str
+) -> None:
+    ready(fakes)
+    machine.put("/proc/sys/kernel/osrelease", "6.1\n")
+    if file:
+        machine.put(file, text)
+    finding = found(machine, Needs(proxy_mode="ipvs", images=(NODE,)))["service-proxy"]
+    assert finding.status == status
+    assert found(machine, Needs(proxy_mode="nftables", images=(NODE,)))["service-proxy"].status == "ok"
+
+
+def test_what_a_cluster_file_says_of_kube_proxy_reaches_the_doctor() -> None:
+    spec = ClusterSpec(kind={"networking": {"kubeProxyMode": "ipvs"}})
+    assert demands.of_machine(spec).proxy_mode == "ipvs"
+    assert demands.of_machine(ClusterSpec()).proxy_mode == "iptables"
 
 
 def test_one_core_is_a_warning(fakes: ScriptedTools, machine: FakeMachine) -> None:

@@ -29,6 +29,7 @@ def of_machine(
         ports=tuple(HostPort(port, at, "udp" if proto == "udp" else "tcp") for port, at, proto in ports),
         pod_subnet=spec.pod_subnet,
         service_subnet=spec.service_subnet,
+        proxy_mode=spec.proxy_mode,
         images=(image,) if image else names,
         source=source,
         replaces=replaces,
