@@ -139,7 +139,7 @@ KIND_FILES = (
     KindFile("the API server's port again", "networking: {apiServerPort: 6443}\n" + port("containerPort: 80, hostPort: 6443"),
              labctl="asked for a second time", why=DOCKER),
     # --- mounts
-    KindFile("a mount", mount("hostPath: /, containerPath: /host, readOnly: true, propagation: HostToContainer")),
+    KindFile("a mount", mount("hostPath: /, containerPath: /host, readOnly: true, selinuxRelabel: false, propagation: HostToContainer")),
     KindFile("a key in small letters", mount("hostpath: /, containerPath: /host"), "refused", "unknown key in a mount"),
     KindFile("a propagation that is none", mount("hostPath: /, containerPath: /h, propagation: Shared"), "refused", "propagation cannot"),
     KindFile("readOnly in quotes", mount('hostPath: /, containerPath: /h, readOnly: "true"'), "refused", "readOnly cannot be this"),

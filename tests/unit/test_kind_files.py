@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labctl.cluster.file import specfile
+from labctl.cluster.file.kindblock import BLOCK
+from labctl.cluster.file.shape import Listed, Mapped, Shape, Struct
 from labctl.cluster.spec import ClusterSpec, complaints
 from labctl.cluster.up import kindconfig
 from labctl.errors import ConfigError, ConfigProblem
@@ -165,6 +170,59 @@ def test_no_text_for_containerd_costs_much_or_raises(key: str, text: str, tmp_pa
     started = time.process_time()
     found(tmp_path / "f.yaml", f"{HEAD}kindConfig: {{{key}: ['{text}']}}\n")
     assert time.process_time() - started < 2.0
+
+
+def keys(shape: Shape) -> set[str]:
+    """Every key that stands anywhere in the type."""
+    if isinstance(shape, Struct):
+        return set(shape.fields).union(*map(keys, shape.fields.values()))
+    return keys(shape.of) if isinstance(shape, (Listed, Mapped)) else set()
+
+
+WORDS = st.sampled_from(
+    ["", "kind", "control-plane", "5", "KubeletConfiguration", "::1", "/", "10.0.0.0/8", "op"]
+)
+LEAVES = st.none() | st.booleans() | st.integers(-2, 70_000) | WORDS
+VALUES = st.recursive(LEAVES, lambda of: st.lists(of, max_size=3) | st.dictionaries(WORDS, of, max_size=3))
+
+
+def built(shape: Shape) -> st.SearchStrategy[object]:
+    """Values of the type, with others strewn in; texts are documents of their own, of any form."""
+    right: st.SearchStrategy[object] = WORDS | VALUES.map(json.dumps)
+    if isinstance(shape, Struct):
+        right = st.fixed_dictionaries({}, optional={key: built(one) for key, one in shape.fields.items()})
+    elif isinstance(shape, Listed):
+        right = st.lists(built(shape.of), max_size=2)
+    elif isinstance(shape, Mapped):
+        right = st.dictionaries(WORDS, built(shape.of), max_size=2)
+    return st.one_of(right, right, right, VALUES)
+
+
+PATCH = st.fixed_dictionaries({"kind": WORDS | VALUES}, optional={"apiVersion": VALUES}).map(json.dumps)
+OPERATION = st.fixed_dictionaries({}, optional={"op": WORDS | VALUES, "path": VALUES, "value": VALUES})
+PATCHED = st.fixed_dictionaries(
+    {},
+    optional={
+        "kubeadmConfigPatches": st.lists(PATCH, max_size=2),
+        "containerdConfigPatchesJSON6902": st.lists(
+            st.lists(OPERATION, max_size=2).map(json.dumps), max_size=2
+        ),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(built(BLOCK) | PATCHED)
+def test_no_value_whatever_raises_anything_but_a_config_error(block: object) -> None:
+    text = HEAD + "kindConfig: " + json.dumps(block) + "\n"
+    with contextlib.suppress(ConfigError):
+        spec = specfile.loads(text.encode(), allow_raw=True)
+        assert kindconfig.render(spec)
+
+
+def test_the_table_speaks_of_every_key_of_kind_s_type() -> None:
+    told = "".join(one.block for one in KIND_FILES)
+    assert [key for key in sorted(keys(BLOCK)) if key not in told] == []
 
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from labctl.cluster.file import yamlfile
-from labctl.cluster.file.shape import Add, child, items, text
+from labctl.cluster.file.shape import Add, child, items, shown, text
 from labctl.cluster.file.yamlfile import Entries, Position, Tree, plain
 from labctl.errors import ConfigError
 
@@ -77,9 +77,12 @@ def _merge(document: Tree, place: Position, kinds: tuple[str, ...], where: str, 
     if not isinstance(document, Entries):
         add(place, "a patch is a mapping", "", "kind: ClusterConfiguration, ...")
         return
-    kind = plain(document).get("kind")
-    if "kind" not in document.entries:
+    value = child(document, "kind")
+    kind = text(value)
+    if value is None:
         add(place, "this patch does not say its kind", "", f"kind: {' | '.join(kinds)}")
+    elif kind is None:
+        add(place, "a patch's kind is a word", shown(value), " | ".join(kinds))
     elif _known(kind, place, kinds, where, add) and "apiVersion" in document.entries:
         _version(plain(document)["apiVersion"], kind, place, add)
 
@@ -95,11 +98,11 @@ def _targeted(patch: Tree, kinds: tuple[str, ...], where: str, add: Add) -> None
         _operations(operations, body.place, add)
 
 
-def _known(kind: Any, place: Position, kinds: tuple[str, ...], where: str, add: Add) -> bool:
+def _known(kind: str, place: Position, kinds: tuple[str, ...], where: str, add: Add) -> bool:
     if kind in kinds:
         return True
     if kind not in VERSIONS:
-        add(place, "kind drops a patch of another kind than it makes", str(kind), " | ".join(kinds))
+        add(place, "kind drops a patch of another kind than it makes", kind, " | ".join(kinds))
     else:
         advice = "; nodeRegistration.kubeletExtraArgs sets a node's own kubelet" if kinds == JOINS else ""
         add(place, f"{where} has no use for this kind of patch", kind, " | ".join(kinds) + advice)
