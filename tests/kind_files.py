@@ -232,6 +232,12 @@ KIND_FILES = (
     KindFile("an operation without a value", targeted("kind: KubeletConfiguration, patch: '[{op: add, path: /maxPods}]'"),
              labctl="lacks something", why="kind sets nothing there, and nobody means that"),
     KindFile("a JSON patch that is a mapping", targeted("kind: KubeletConfiguration, patch: '{maxPods: 77}'"), "refused", "a list of operations"),
+    KindFile("a path where nothing is", targeted("kind: KubeletConfiguration, patch: '[{op: remove, path: /maxPod}]'"), "refused", "nothing is there"),
+    KindFile("a path below nothing", targeted("kind: ClusterConfiguration, patch: '[{op: add, path: /etcd/local, value: {}}]'"), "refused", "nothing is there"),
+    KindFile("a path below what a patch adds", targeted(
+        "kind: ClusterConfiguration, patch: '[{op: add, path: /etcd, value: {}}, {op: add, path: /etcd/x77, value: {}}]'"), effect="x77"),
+    KindFile("a path below what kind makes", targeted(
+        "kind: ClusterConfiguration, patch: '[{op: add, path: /apiServer/x77, value: 1}]'"), effect="x77"),
     KindFile("an unknown key of a JSON patch", targeted("kind: KubeletConfiguration, name: x, patch: '[]'"), "refused", "unknown key"),
     # --- patches for containerd
     KindFile("TOML", toml("[plugins.x]\n  n = 77\n"), effect="n = 77"),
@@ -240,5 +246,7 @@ KIND_FILES = (
     KindFile("a version that is text", toml('version = "2"\n'), "refused", "a patch of another version"),
     KindFile("broken TOML", toml("[plugins\n"), "refused", "not TOML"),
     KindFile("JSON for containerd", 'containerdConfigPatchesJSON6902: [\'[{"op": "add", "path": "/x", "value": 77}]\']\n', effect="x = 77"),
+    KindFile("a path where containerd has nothing", 'containerdConfigPatchesJSON6902: [\'[{"op": "remove", "path": "/nope"}]\']\n',
+             "refused", "nothing is there"),
     KindFile("YAML for containerd", "containerdConfigPatchesJSON6902: ['[{op: add, path: /x, value: 77}]']\n", "refused", "not JSON"),
 )  # fmt: skip

@@ -160,7 +160,8 @@ def check(block: Entries, spec: ClusterSpec, add: Add, *, allow_raw: bool, folde
     BLOCK.check("kindConfig", block, Judge(add, allow_raw))
     _subnets(child(block, "networking"), spec, block.place, add)
     mode = text(child(child(block, "networking"), "kubeProxyMode"))
-    _cluster_patches(block, mode, add)
+    more = kindpatches.added(block)
+    _cluster_patches(block, mode, add, more)
     listed = child(block, "nodes")
     if isinstance(listed, Items) and len(listed.items) > spec.nodes:
         add(listed.place, "more nodes than the cluster has", str(len(listed.items)), f"at most {spec.nodes}")
@@ -168,7 +169,7 @@ def check(block: Entries, spec: ClusterSpec, add: Add, *, allow_raw: bool, folde
         _role(node, at, spec, add)
         _labels(child(node, "labels"), add)
         _mounts(node, folder, add)
-        _node_patches(node, at, mode, add)
+        _node_patches(node, at, mode, add, more)
     check_ports(block, Judge(add, allow_raw))
 
 
@@ -235,16 +236,16 @@ def _absolute(path: str, folder: Path | None) -> str:
     return os.path.abspath(os.path.join(folder or "/", path))
 
 
-def _cluster_patches(block: Entries, mode: str | None, add: Add) -> None:
-    kindpatches.kubeadm(block, _made(tuple(kindpatches.VERSIONS), mode), "this cluster", add)
-    kindpatches.containerd(block, add)
+def _cluster_patches(block: Entries, mode: str | None, add: Add, more: frozenset[str]) -> None:
+    kindpatches.kubeadm(block, _made(tuple(kindpatches.VERSIONS), mode), "this cluster", add, more)
+    kindpatches.containerd(block, add, more)
 
 
-def _node_patches(node: Tree, at: int, mode: str | None, add: Add) -> None:
+def _node_patches(node: Tree, at: int, mode: str | None, add: Add, more: frozenset[str]) -> None:
     if at == 0:
-        kindpatches.kubeadm(node, _made(kindpatches.INITS, mode), "the first control plane", add)
+        kindpatches.kubeadm(node, _made(kindpatches.INITS, mode), "the first control plane", add, more)
     else:
-        kindpatches.kubeadm(node, kindpatches.JOINS, "a node that joins", add)
+        kindpatches.kubeadm(node, kindpatches.JOINS, "a node that joins", add, more)
 
 
 def _made(kinds: tuple[str, ...], mode: str | None) -> tuple[str, ...]:

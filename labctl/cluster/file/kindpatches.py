@@ -47,19 +47,64 @@ OPERATIONS = {
 }
 """RFC 6902, and what each operation needs beside its path."""
 
+MADE = {
+    "ClusterConfiguration": "kubernetesVersion clusterName controlPlaneEndpoint"
+    " apiServer controllerManager scheduler networking",
+    "InitConfiguration": "bootstrapTokens localAPIEndpoint nodeRegistration skipPhases",
+    "JoinConfiguration": "controlPlane nodeRegistration discovery skipPhases",
+    "KubeletConfiguration": "cgroupDriver cgroupRoot failSwapOn imageGCHighThresholdPercent evictionHard featureGates",
+    "KubeProxyConfiguration": "mode iptables conntrack featureGates",
+    "containerd": "version proxy_plugins plugins",
+}
+"""What stands at the top of each document that kind patches; beside it the documents' own head."""
+HEAD = frozenset(("apiVersion", "kind", "metadata"))
+
 Read = Callable[[str], Any]
 
 
-def kubeadm(owner: Tree, kinds: tuple[str, ...], where: str, add: Add) -> None:
-    """Judge the two lists of kubeadm patches of ``owner``, which may change what is of ``kinds``."""
+def added(block: Tree) -> frozenset[str]:
+    """What patches of the file put at the top of some document: those that come after may build on it."""
+
+    def deaf(*_: Any) -> None:
+        """Faults are reported where each patch is judged."""
+
+    found: set[str] = set()
+    for owner in (block, *items(child(block, "nodes"))):
+        for patch in items(child(owner, "kubeadmConfigPatches")):
+            for _, document in _documents(patch, deaf):
+                found |= set(document.entries) if isinstance(document, Entries) else set()
+        for patch in items(child(owner, "kubeadmConfigPatchesJSON6902")):
+            body = child(patch, "patch")
+            found |= _tops(_read(body, _yaml, "YAML", deaf) if body else None)
+    for patch in items(child(block, "containerdConfigPatches")):
+        found |= set(_read(patch, tomllib.loads, "TOML", deaf) or ())
+    for patch in items(child(block, "containerdConfigPatchesJSON6902")):
+        found |= _tops(_read(patch, _json, "JSON", deaf))
+    return frozenset(found)
+
+
+def _tops(operations: Any) -> set[str]:
+    """What operations add at the top."""
+    listed = operations if isinstance(operations, list) else ()
+    paths = [str(one.get("path")) for one in listed if isinstance(one, dict) and one.get("op") != "remove"]
+    return {path[1:] for path in paths if path.count("/") == 1}
+
+
+def kubeadm(
+    owner: Tree, kinds: tuple[str, ...], where: str, add: Add, more: frozenset[str] = frozenset()
+) -> None:
+    """Judge the two lists of kubeadm patches of ``owner``, which may change what is of ``kinds``.
+
+    ``more`` is what patches of the file put at the top of documents.
+    """
     for patch in items(child(owner, "kubeadmConfigPatches")):
         for place, document in _documents(patch, add):
             _merge(document, place, kinds, where, add)
     for patch in items(child(owner, "kubeadmConfigPatchesJSON6902")):
-        _targeted(patch, kinds, where, add)
+        _targeted(patch, kinds, where, add, more)
 
 
-def containerd(block: Tree, add: Add) -> None:
+def containerd(block: Tree, add: Add, more: frozenset[str] = frozenset()) -> None:
     """Judge the two lists of containerd patches."""
     for patch in items(child(block, "containerdConfigPatches")):
         found = _read(patch, tomllib.loads, "TOML", add)
@@ -70,7 +115,7 @@ def containerd(block: Tree, add: Add) -> None:
     for patch in items(child(block, "containerdConfigPatchesJSON6902")):
         operations = _read(patch, _json, "JSON", add)
         if operations is not None:
-            _operations(operations, patch.place, add)
+            _operations(operations, patch.place, frozenset(MADE["containerd"].split()) | more, add)
 
 
 def _merge(document: Tree, place: Position, kinds: tuple[str, ...], where: str, add: Add) -> None:
@@ -87,7 +132,7 @@ def _merge(document: Tree, place: Position, kinds: tuple[str, ...], where: str, 
         _version(plain(document)["apiVersion"], kind, place, add)
 
 
-def _targeted(patch: Tree, kinds: tuple[str, ...], where: str, add: Add) -> None:
+def _targeted(patch: Tree, kinds: tuple[str, ...], where: str, add: Add, more: frozenset[str]) -> None:
     kind = text(child(patch, "kind"))
     if kind is not None and _known(kind, patch.place, kinds, where, add):
         group, version = text(child(patch, "group")), text(child(patch, "version"))
@@ -95,7 +140,8 @@ def _targeted(patch: Tree, kinds: tuple[str, ...], where: str, add: Add) -> None
             _version(f"{group}/{version or ''}" if group else version, kind, patch.place, add)
     body = child(patch, "patch")
     if body is not None and (operations := _read(body, _yaml, "YAML", add)) is not None:
-        _operations(operations, body.place, add)
+        made = frozenset(MADE.get(kind or "", "").split()) | HEAD | more
+        _operations(operations, body.place, made, add)
 
 
 def _known(kind: str, place: Position, kinds: tuple[str, ...], where: str, add: Add) -> bool:
@@ -114,8 +160,11 @@ def _version(version: Any, kind: str, place: Position, add: Add) -> None:
         add(place, "kind drops a patch of another version", str(version), f"{VERSIONS[kind]}, or none")
 
 
-def _operations(operations: Any, place: Position, add: Add) -> None:
-    """Report what is no list of RFC 6902's operations; whether each finds its path only kind can see."""
+def _operations(operations: Any, place: Position, made: frozenset[str], add: Add) -> None:
+    """Report what is no list of RFC 6902's operations, and paths that begin where nothing is ``made``.
+
+    Whether the rest of a path is there only kind can see.
+    """
     if not isinstance(operations, list) or not operations:
         add(place, "a JSON patch is a list of operations", "", '[{"op": "add", "path": "/a", "value": 1}]')
         return
@@ -135,6 +184,12 @@ def _operations(operations: Any, place: Position, add: Add) -> None:
         for key in ("path", "from"):
             if key in one and not (isinstance(one[key], str) and one[key].startswith("/")):
                 add(place, f"{key} is no path in a document", str(one[key]), "/a/b")
+            elif key in one:
+                first, *below = one[key][1:].split("/")
+                needed = bool(below) or key == "from" or name in ("remove", "replace", "test")
+                if needed and first not in made:
+                    add(place, f"nothing is there that {name} could find", one[key],
+                        " | ".join(f"/{top}" for top in sorted(made - HEAD)))  # fmt: skip
 
 
 def _documents(patch: Tree, add: Add) -> Iterator[tuple[Position, Tree]]:
