@@ -2,30 +2,43 @@
 
 A directory that explains itself to somebody who was not there: the reason, kind's exported logs, what
 kubectl shows, docker's view, labctl's journal. Secrets have no place in it: no Secret is
-read, and every file is searched for keys, tokens and kubeconfigs before the bundle is handed over.
+read, and nothing has the bundle's name before every file was searched (labctl.cluster.cleaning). Until then it
+lies beside it under a name that begins with a dot.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import json
-import re
+import os
+import secrets
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from labctl import files, kubewords, paths
-from labctl.cluster import journal
+from labctl.cluster import cleaning, journal, redaction
 from labctl.cluster.mark import KIND_CLUSTER, KIND_ROLE
-from labctl.errors import CommandFailed, LabctlError
+from labctl.errors import CommandFailed, InfrastructureError, LabctlError
 from labctl.tools.docker import Container, Docker
 from labctl.tools.kind import Kind
 from labctl.tools.kubectl import NodeKubectl
 
 SECONDS_MOST = 60.0
 """A bundle that takes longer is handed over as it is."""
-TEXT_MOST = 16 * 1024 * 1024
+ABANDONED_SECONDS = 3600.0
+UNFINISHED = ".collecting"
+BUNDLES_MOST = 100
+"""Of one cluster in one second."""
+PODS_MOST = 100
+"""Pods that are not ready and are described."""
+NAME_MOST = 200
+"""Characters of a file's name here; a namespace and a pod's name may have 317, and the system allows 255."""
 LAST_LINES = 12
 
 KUBECTL = {
@@ -35,16 +48,6 @@ KUBECTL = {
     "events.txt": ["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"],
     "describe-nodes.txt": ["describe", "nodes"],
 }
-
-_SECRET = (
-    re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL),
-    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
-    re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b"),
-    re.compile(r"((?:client-key-data|client-certificate-data|certificate-authority-data)\W{1,4})[A-Za-z0-9+/=]{16,}"),
-    re.compile(r"(?i)((?:certificate-key|password|passwd|secret[-_]?key|api[-_]?key|bearer|token)[\"']?\s*[:= ]\s*"
-               r"[\"']?)(?=[A-Za-z0-9+/_.=-]*[0-9])[A-Za-z0-9+/_.=-]{16,}"),
-)  # fmt: skip
-_GONE = "[removed by labctl]"
 
 
 def collect(
@@ -64,26 +67,70 @@ def collect(
     docker, kind = docker or Docker(), kind or Kind()
     into = directory or place(name)
     try:
-        files.private_directory(into)
+        _forget_abandoned(into.parent)
+        work = files.private_directory(_unfinished(into))
     except OSError as cause:
         raise files.failed(into, cause) from cause
-    _write(into / "reason.txt", reason)
-    _write(into / "trace.txt", "\n".join(trace))
+    try:
+        try:
+            _write(work / "reason.txt", reason)
+            _write(work / "trace.txt", "\n".join(trace))
+            _write(work / "missing.txt", "\n".join(_taken(name, work, docker, kind)))
+        except BaseException:  # an interrupt above all: what is there by then may explain it
+            with contextlib.suppress(OSError):
+                _handed_over(work, into)
+            raise
+        return _handed_over(work, into)
+    except OSError as cause:
+        raise files.failed(into, cause) from cause
+    finally:
+        shutil.rmtree(work, ignore_errors=True)  # nothing of it, once handed over
+
+
+def _taken(name: str, work: Path, docker: Docker, kind: Kind) -> list[str]:
+    """Collect every part; returns what could not be had, and why."""
     missing: list[str] = []
     started = time.monotonic()
-    try:
-        for title, take in _parts(name, into, docker, kind):
-            if time.monotonic() - started > SECONDS_MOST:
-                missing.append(f"{title}: no time left")
-                continue
-            try:
-                take()
-            except (LabctlError, OSError) as failed:
-                missing.append(f"{title}: {failed}")
-        _write(into / "missing.txt", "\n".join(missing))
-    finally:
-        scrub(into)  # also after an interrupt: what is there may be handed on
-    return into
+    for title, take in _parts(name, work, docker, kind, started + SECONDS_MOST):
+        if time.monotonic() > started + SECONDS_MOST:
+            missing.append(f"{title}: no time left")
+            continue
+        try:
+            take()
+        except (LabctlError, OSError, ValueError, LookupError, TypeError, AttributeError) as failed:
+            # The last four: an answer that is not what its program usually says.
+            missing.append(f"{title}: {failed}")
+    return missing
+
+
+def _handed_over(work: Path, into: Path) -> Path:
+    """Clean a collected bundle and give it its name, or the next free one."""
+    if deleted := cleaning.clean(work):
+        _write(work / "deleted.txt", redaction.scrubbed("\n".join(deleted)))
+        (work / "deleted.txt").chmod(files.PRIVATE)
+    taken = 0
+    while True:
+        place = into.with_name(f"{into.name}-{taken + 1}") if taken else into
+        try:
+            os.rename(work, place)  # replaces no directory with anything in it
+        except OSError as refused:
+            taken += 1
+            if refused.errno not in (errno.ENOTEMPTY, errno.EEXIST) or taken > BUNDLES_MOST:
+                raise
+            continue
+        return place
+
+
+def _unfinished(into: Path) -> Path:
+    return into.with_name(f".{into.name}.{secrets.token_hex(4)}{UNFINISHED}")
+
+
+def _forget_abandoned(directory: Path) -> None:
+    """Delete what runs that were killed while they collected have left, uncleaned."""
+    for one in directory.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - one.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(one, ignore_errors=True)
 
 
 def place(name: str, under: Path | None = None) -> Path:
@@ -118,35 +165,13 @@ def last_words(name: str, docker: Docker) -> str:
             with contextlib.suppress(LabctlError):
                 said = docker.exec(one.name, argv, timeout=10, check=False).stdout.strip()
                 if said:
-                    parts.append(f"{title} on {one.name}, last lines:\n{scrubbed(said)}")
+                    parts.append(f"{title} on {one.name}, last lines:\n{redaction.scrubbed(said)}")
     return "\n".join(parts)
 
 
-def scrub(directory: Path) -> None:
-    """Take keys, tokens and kubeconfigs out of every file; a file that cannot be searched is deleted."""
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink() or path.name in {"kubeconfig", "admin.conf"} or path.suffix in {".key", ".pem"}:
-            path.unlink(missing_ok=True)
-        elif path.is_file():
-            try:
-                if path.stat().st_size > TEXT_MOST:
-                    _keep_end(path)
-                text = path.read_bytes().decode("utf-8", "replace")
-                clean = scrubbed(text)
-                if clean != text:
-                    path.write_text(clean, "utf-8")
-            except OSError:
-                path.unlink(missing_ok=True)
-
-
-def scrubbed(text: str) -> str:
-    """``text`` without what looks like a key, a token or a password."""
-    for pattern in _SECRET:
-        text = pattern.sub(lambda found: (found.group(1) if found.re.groups else "") + _GONE, text)
-    return text
-
-
-def _parts(name: str, place: Path, docker: Docker, kind: Kind) -> list[tuple[str, Callable[[], None]]]:
+def _parts(
+    name: str, place: Path, docker: Docker, kind: Kind, deadline: float
+) -> list[tuple[str, Callable[[], None]]]:
     containers: list[Container] = []
     with contextlib.suppress(LabctlError):
         containers = docker.containers({KIND_CLUSTER: name})
@@ -158,7 +183,7 @@ def _parts(name: str, place: Path, docker: Docker, kind: Kind) -> list[tuple[str
     if planes:
         kubectl = NodeKubectl(docker, planes[0].name)
         parts += [(file, _ask(kubectl, argv, place / file)) for file, argv in KUBECTL.items()]
-        parts.append(("not-ready pods", lambda: _not_ready(kubectl, place)))
+        parts.append(("not-ready pods", lambda: _not_ready(kubectl, place, deadline)))
     if containers:
         parts.append(("kind's logs", lambda: _kind_logs(kind, name, place)))
     return parts
@@ -189,21 +214,35 @@ def _ask(kubectl: NodeKubectl, argv: Sequence[str], file: Path) -> Callable[[], 
     return take
 
 
-def _not_ready(kubectl: NodeKubectl, place: Path) -> None:
-    """Description and logs of every pod that is not ready."""
+def _not_ready(kubectl: NodeKubectl, place: Path, deadline: float) -> None:
+    """Description and logs of every pod that is not ready, as long as there is time."""
     done = kubectl.run(
         ["get", "pods", "--all-namespaces", "--output=json", "--request-timeout=10s"], timeout=20
     )
-    for pod in json.loads(done.stdout)["items"]:
-        if kubewords.is_ready(pod) or pod.get("status", {}).get("phase") == "Succeeded":
-            continue
+    pods = [one for one in json.loads(done.stdout)["items"] if _unwell(one)]
+    for number, pod in enumerate(pods):
+        if number >= PODS_MOST or time.monotonic() > deadline:
+            raise InfrastructureError(f"{len(pods) - number} of {len(pods)} were left out")
         space, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        for file, argv in {
-            f"{space}.{name}.txt": ["describe", "pod", name],
-            f"{space}.{name}.log": ["logs", name, "--all-containers", "--tail=200", "--ignore-errors"],
+        for end, argv in {
+            ".txt": ["describe", "pod", name],
+            ".log": ["logs", name, "--all-containers", "--tail=200", "--ignore-errors"],
         }.items():
             with contextlib.suppress(CommandFailed):
-                _ask(kubectl, [*argv, f"--namespace={space}"], place / "not-ready" / file)()
+                file = place / "not-ready" / (_file_name(f"{space}.{name}") + end)
+                _ask(kubectl, [*argv, f"--namespace={space}"], file)()
+
+
+def _unwell(pod: Mapping[str, Any]) -> bool:
+    return not kubewords.is_ready(pod) and pod.get("status", {}).get("phase") != "Succeeded"
+
+
+def _file_name(name: str) -> str:
+    """``name`` where it can be a file's, else its beginning with a hash of the whole."""
+    flat = name.replace("/", "_").replace("\0", "_")
+    if len(flat.encode("utf-8", "replace")) <= NAME_MOST:
+        return flat
+    return f"{flat[: NAME_MOST // 4]}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:12]}"
 
 
 def _kind_logs(kind: Kind, name: str, place: Path) -> None:
@@ -215,11 +254,4 @@ def _kind_logs(kind: Kind, name: str, place: Path) -> None:
 def _write(path: Path, text: str) -> None:
     if text.strip():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(scrubbed(text.rstrip("\n") + "\n"), "utf-8")
-
-
-def _keep_end(path: Path) -> None:
-    with path.open("rb") as source:
-        source.seek(-TEXT_MOST, 2)
-        end = source.read()
-    path.write_bytes(b"[beginning left out]\n" + end)
+        path.write_text(text.rstrip("\n") + "\n", "utf-8", "replace")
