@@ -181,6 +181,8 @@ def end(child: subprocess.Popen[bytes]) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
+        with _unbroken(), contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=QUIET_SECONDS)  # or it stays a zombie as long as we live
     if again is not None:
         raise again
 
