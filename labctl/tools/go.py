@@ -131,7 +131,7 @@ class Go:
             [self.program, *args],
             timeout=timeout,
             cwd=directory,
-            env={**os.environ, **SETTINGS, **(env or {})},
+            env={**surroundings(), **SETTINGS, **(env or {})},
             on_line=on_line,
             cancel=cancel,
         )
@@ -139,6 +139,38 @@ class Go:
 
 SETTINGS = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GO111MODULE": "on"}
 """What holds for every call, over whatever the user's environment says."""
+
+USERS = ("GOPROXY", "GOCACHE", "GOMODCACHE", "GOPATH")
+"""Where modules come from and where they are kept: the user's business, also when it was set by `go env -w`."""
+
+LET_THROUGH = frozenset({
+    "PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "GOTMPDIR", "GOMAXPROCS", "GOGC", "GOMEMLIMIT", "NETRC",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "XDG_CACHE_HOME", *USERS,
+})  # fmt: skip
+"""What go gets of the environment. GOSUMDB, GONOSUMDB, GOPRIVATE, GOINSECURE and GOVCS would have it take modules
+unchecked; GOOS, GOARCH, CC, CGO_CFLAGS, GOEXPERIMENT and their kin would make something else of them."""
+
+
+def surroundings() -> dict[str, str]:
+    """What a build may know of where it runs.
+
+    The file of `go env -w` could switch the checksums off as the environment could, so go does not read it.
+    """
+    let_through = {name: value for name, value in os.environ.items() if name in LET_THROUGH}
+    return {**_written(), **let_through, "GOENV": "off"}
+
+
+def _written() -> dict[str, str]:
+    """What `go env -w` has written of `USERS`; nothing where there is no file or it cannot be read."""
+    config = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    file = Path(os.environ.get("GOENV") or Path(config) / "go" / "env")
+    try:
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    settings = (line.partition("=") for line in lines)
+    return {name: value for name, _, value in settings if name in USERS and value}
 
 
 def wheel_program() -> Path:

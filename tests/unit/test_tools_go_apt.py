@@ -42,6 +42,46 @@ def test_the_users_settings_do_not_change_a_build(
     assert {"-mod=readonly", "-trimpath", "-tags=seccomp", f"-o={tmp_path}/out", "example/cmd"} <= set(call)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GONOPROXY", "GOPRIVATE", "GOINSECURE", "GOVCS", "GOAUTH",
+     "GOOS", "GOARCH", "GOAMD64", "GOROOT", "GOEXPERIMENT", "GODEBUG", "CC", "CXX", "CGO_CFLAGS", "CGO_LDFLAGS",
+     "GCCGO", "PKG_CONFIG", "GIT_SSL_NO_VERIFY", "LD_PRELOAD"],
+)  # fmt: skip
+def test_nothing_by_which_modules_go_unchecked_or_become_something_else_reaches_go(
+    fake_tools: FakeTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Neither from the environment nor from the file of `go env -w`."""
+    if name != "LD_PRELOAD":
+        monkeypatch.setenv(name, "off")
+    settings = tmp_path / "settings"
+    settings.write_text(f"{name}=off\n")
+    monkeypatch.setenv("GOENV", str(settings))
+    fake_tools.sh("go", f"env > {tmp_path}/env; echo go1.26.8")
+    go.Go().version()
+    seen = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
+    assert name not in seen
+    assert seen["GOENV"] == "off"
+
+
+def test_the_user_says_where_modules_come_from(
+    fake_tools: FakeTools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment, or by `go env -w`; the environment wins, as it does with go."""
+    for one in go.USERS:
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.delenv("GOENV", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "go").mkdir()
+    (tmp_path / "go" / "env").write_text(
+        "GOPROXY=https://written.example,direct\nGOCACHE=/written\nnonsense\n"
+    )
+    monkeypatch.setenv("GOCACHE", "/said")
+    fake_tools.sh("go", f'echo "$GOPROXY|$GOCACHE" > {tmp_path}/seen; echo go1.26.8')
+    go.Go().version()
+    assert (tmp_path / "seen").read_text() == "https://written.example,direct|/said\n"
+
+
 def test_a_build_that_fails_tells_what_the_compiler_said(fakes: ScriptedTools, tmp_path: Path) -> None:
     fakes.on("go", "build *", stderr="./x.go:1: undefined: y\n", exit_code=1)
     with pytest.raises(BuildFailed) as caught:
