@@ -64,5 +64,5 @@ clean: ## remove what make made here; clusters and images stay (labctl down, doc
 $(STAMP): requirements/dev.txt pyproject.toml .ci/venv
 	.ci/venv
 
-$(BIN)/actionlint: $(STAMP) .ci/actionlint
+$(BIN)/actionlint: $(STAMP) .ci/actionlint .ci/modules/go.sum
 	$(PY) .ci/actionlint

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from labctl import paths, process
+from labctl import files, paths, process
 from labctl.errors import CleanupIncomplete, DockerUnreachable, LabctlError
 from labctl.host.machine import Machine
 from labctl.progress import Progress
@@ -137,7 +137,7 @@ def _start_detached(machine: Machine) -> DaemonRecord:
     log_file().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     pid = process.start_daemon([str(program() or "dockerd")], log=log_file())
     record = DaemonRecord(pid, machine.start_time(pid) or 0)
-    record_file().write_text(json.dumps(asdict(record)))
+    files.write(record_file(), json.dumps(asdict(record)))
     return record
 
 

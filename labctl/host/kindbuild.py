@@ -1,7 +1,7 @@
 """kind, built from its Go module into labctl's own directory.
 
-The module is checked against Go's checksum database while it is fetched; what was built is
-remembered by its SHA-256, so that a program that somebody put there is noticed.
+The go.sum under ``modules/kind`` pins every byte that it is built from; what was built is remembered by its
+SHA-256, so that a program that somebody put there is noticed.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+from labctl import files
 from labctl.errors import ToolUnfit
 from labctl.host import gotoolchain
 from labctl.progress import Progress
 from labctl.tools import kind
 
-MODULE = f"sigs.k8s.io/kind@v{kind.VERSION}"
+PACKAGE = "sigs.k8s.io/kind"
+MODULE = Path(__file__).with_name("modules") / "kind"
+"""The Go module that pins `labctl.tools.kind.VERSION`."""
 
 KIND_GO = (1, 21)
 """kind's go.mod and those of its dependencies ask for 1.18 at most; this is the first release that
@@ -34,12 +37,12 @@ def build(progress: Progress) -> Path:
         progress.step(f"Build kind v{kind.VERSION}") as step,
         tempfile.TemporaryDirectory(dir=program.parent) as work,
     ):
-        go.install(MODULE, Path(work), on_line=step.note)
         built = Path(work) / "kind"
+        go.build(PACKAGE, built, directory=MODULE, on_line=step.note)
         version = kind.Kind(str(built)).version()
         if not kind.fits(version):
             raise ToolUnfit("kind was built in another version", why=f"built {version}, needed {kind.NEED}")
-        checksum_file().write_text(f"{_sha256(built)}\n")
+        files.write(checksum_file(), f"{_sha256(built)}\n", mode=0o644)
         built.replace(program)
         step.result(str(program))
     return program

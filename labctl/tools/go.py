@@ -96,28 +96,6 @@ class Go:
         except CommandFailed as failed:
             raise _failed(f"{package} did not build", failed) from failed
 
-    def install(
-        self,
-        package: str,
-        into: Path,
-        *,
-        timeout: float = BUILD_SECONDS,
-        on_line: Callable[[str], None] | None = None,
-    ) -> None:
-        """``go install PACKAGE@VERSION`` with the program placed in ``into``. Raises `BuildFailed`."""
-        try:
-            self._run(
-                "install",
-                "-trimpath",
-                "-ldflags=-s -w",
-                package,
-                timeout=timeout,
-                env={"CGO_ENABLED": "0", "GOBIN": str(into)},
-                on_line=on_line,
-            )
-        except CommandFailed as failed:
-            raise _failed(f"{package} did not build", failed) from failed
-
     def _run(
         self,
         *args: str,

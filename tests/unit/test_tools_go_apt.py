@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -91,9 +92,9 @@ def test_a_build_that_fails_tells_what_the_compiler_said(fakes: ScriptedTools, t
 
 
 def test_a_module_proxy_out_of_reach_is_said(fakes: ScriptedTools, tmp_path: Path) -> None:
-    fakes.on("go", "install *", stderr="dial tcp: lookup proxy.example: no such host\n", exit_code=1)
+    fakes.on("go", "build *", stderr="dial tcp: lookup proxy.example: no such host\n", exit_code=1)
     with pytest.raises(BuildFailed) as caught:
-        go.Go().install("example/cmd@v1", tmp_path)
+        go.Go().build("example/cmd", tmp_path / "out", directory=tmp_path)
     assert "GOPROXY" in caught.value.next_step
 
 
@@ -190,7 +191,8 @@ def test_kind_is_built_from_its_pinned_module_and_remembered(fake_tools: FakeToo
     fake_tools.sh("go", f'[ "$1" = env ] && echo go1.26.8 && exit; {BUILD_KIND.format(version=kind.VERSION)}')
     program = kindbuild.build(Quiet())
     assert program == kind.own_program()
-    assert fake_tools.calls("go")[-1][-1] == f"sigs.k8s.io/kind@v{kind.VERSION}"
+    last = fake_tools.calls("go")[-1]
+    assert ("-mod=readonly" in last, last[-1]) == (True, "sigs.k8s.io/kind")
     assert kindbuild.intact()
     assert sorted(one.name for one in program.parent.iterdir()) == ["kind", "kind.sha256"]
     program.write_text(program.read_text() + "\n")
@@ -205,7 +207,18 @@ def test_a_kind_of_another_version_is_not_kept(fake_tools: FakeTools) -> None:
     assert kindbuild.intact()
 
 
-BUILD_KIND = 'printf "#!/bin/sh\\necho kind v{version} x\\n" > $GOBIN/kind; chmod 755 $GOBIN/kind'
+BUILD_KIND = """for word; do case "$word" in -o=*) kind=${{word#-o=}};; esac; done
+printf "#!/bin/sh\\necho kind v{version} x\\n" > $kind; chmod 755 $kind"""
+
+
+def test_the_module_pins_the_kind_that_is_asked_for() -> None:
+    """With a hash for each module that it is built from."""
+    text = (kindbuild.MODULE / "go.mod").read_text()
+    wanted = re.findall(r"(?m)^(?:require )?\t?(\S+) (v\S+?)(?: // indirect)?$", text)
+    assert (kindbuild.PACKAGE, f"v{kind.VERSION}") in wanted
+    sums = (kindbuild.MODULE / "go.sum").read_text()
+    assert [one for one in wanted if f"{one[0]} {one[1]} h1:" not in sums] == []
+    assert len(wanted) > 5
 
 
 # --- apt
