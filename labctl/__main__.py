@@ -15,9 +15,8 @@ SAYS = b"error: interrupted  [interrupted]\n  next: run the command again\n"
 def main() -> None:
     """Run the command line."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if (
-            signal.getsignal(number) is not signal.SIG_IGN
-        ):  # nohup, or a shell that starts us in the background
+        # It is ignored under nohup, or where a shell starts us in the background.
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _leave)
     from labctl.cli.main import main as run
 

@@ -9,14 +9,9 @@ It knows nothing of kind, docker or labs.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import errno
-import fcntl
-import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +25,7 @@ from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.stream import stream
 from websocket import WebSocketException
 
-from labctl import files, paths, wholeanswers
+from labctl import clientkeys, wholeanswers
 from labctl.errors import NOT_FOUND, ApiRefused, ApiUnreachable, DeadlineExceeded, LabctlError, StateUnusable
 from labctl.waiting import bounded
 
@@ -252,7 +247,7 @@ def connect(kubeconfig: Path, context: str | None = None) -> Kube:
             context=context,
             client_configuration=configuration,
             persist_config=False,
-            temp_file_path=str(_key_directory()),
+            temp_file_path=str(clientkeys.directory()),
         )
     except (ConfigException, OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as cause:
         raise StateUnusable(
@@ -457,58 +452,3 @@ def _exit_code(what: str, report: str) -> int:
         reason=str(status.get("reason") or "InternalError"),
         why=str(status.get("message") or report),
     )
-
-
-_KEYS: dict[Path, Path] = {}
-"""Our directory of keys in each root."""
-
-
-def _key_directory() -> Path:
-    """A private directory for the key files that the client insists on writing; gone when we leave.
-
-    One per process, because the client remembers their paths for its whole life. Those of
-    processes that were killed are removed here.
-    """
-    root = paths.state_root() / ".client-keys"
-
-    def make() -> Path:
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in root.iterdir():
-            _remove_if_left(left)
-        if root not in _KEYS or not _KEYS[root].is_dir():
-            _KEYS[root] = _new_keys(root)
-            atexit.register(_remove_keys, _KEYS[root])
-        return _KEYS[root]
-
-    return files.despite_removal(make)
-
-
-def _new_keys(root: Path) -> Path:
-    """A directory that stays locked until its process has ended: a pid says nothing to another pid namespace."""
-    token = secrets.token_hex(8)
-    new = root / f".{token}"
-    new.mkdir(mode=0o700)
-    descriptor = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
-    with contextlib.suppress(OSError):  # where no locks are known, none is taken for left either
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    # Locked before it has a name by which others look for it.
-    return new.rename(root / f"{os.getpid()}-{token}")
-
-
-def _remove_if_left(keys: Path) -> None:
-    """Remove another process's keys, unless it still holds them."""
-    if keys.name.startswith(".") or keys in _KEYS.values():
-        return
-    with contextlib.suppress(OSError):
-        descriptor = os.open(keys, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(keys, ignore_errors=True)
-        finally:
-            os.close(descriptor)
-
-
-def _remove_keys(ours: Path) -> None:
-    shutil.rmtree(ours, ignore_errors=True)
-    with contextlib.suppress(OSError):
-        ours.parent.rmdir()  # the last one out; another process's keys keep it

@@ -109,7 +109,7 @@ class Go:
             [self.program, *args],
             timeout=timeout,
             cwd=directory,
-            env={**surroundings(), **SETTINGS, **(env or {})},
+            env={**_surroundings(), **SETTINGS, **(env or {})},
             on_line=on_line,
             cancel=cancel,
         )
@@ -130,7 +130,7 @@ LET_THROUGH = frozenset({
 unchecked; GOOS, GOARCH, CC, CGO_CFLAGS, GOEXPERIMENT and their kin would make something else of them."""
 
 
-def surroundings() -> dict[str, str]:
+def _surroundings() -> dict[str, str]:
     """What a build may know of where it runs.
 
     The file of `go env -w` could switch the checksums off as the environment could, so go does not read it.

@@ -75,9 +75,10 @@ MOUNT = Struct(
     "a mount",
     required=("containerPath", "hostPath"),
 )
+ROLES = ("control-plane", "worker")
 NODE = Struct(
     {
-        "role": Text(choices=("control-plane", "worker")),
+        "role": Text(choices=ROLES),
         "labels": Mapped(Text()),
         "extraPortMappings": Listed(PORT, "a port mapping"),
         "extraMounts": Listed(MOUNT, "a mount"),
@@ -183,7 +184,7 @@ def settle(kind: dict[str, Any], folder: Path | None) -> dict[str, Any]:
 
 def _role(node: Tree, at: int, spec: ClusterSpec, add: Add) -> None:
     role, due = child(node, "role"), spec.roles[at]
-    if role is not None and text(role) in ("control-plane", "worker") and text(role) != due:
+    if role is not None and text(role) in ROLES and text(role) != due:
         counted = f"nodes: {{controlPlanes: {spec.control_planes}, workers: {spec.workers}}}"
         add(role.place, f"node {at + 1} is a {due}: they stand in order, control planes first", shown(role),
             f"{due}; the cluster file itself says how many there are: {counted}")  # fmt: skip

@@ -25,6 +25,10 @@ class Judge:
     add: Add
     allow_raw: bool = False
 
+    def refuse(self, name: str, tree: Tree, allowed: str) -> None:
+        """Report that the value of ``name`` cannot be what stands there."""
+        self.add(tree.place, f"{name} cannot be this", shown(tree), allowed)
+
 
 class Shape(Protocol):
     """A type of values."""
@@ -60,7 +64,7 @@ class Text:
         if not isinstance(value, str) or not self._fits(value):
             choices = (f'"{one}"' if self.quoted else one for one in self.choices)
             allowed = " | ".join(choices) or self.allowed
-            judge.add(tree.place, f"{name} cannot be this", shown(tree), allowed)
+            judge.refuse(name, tree, allowed)
         elif not self.lines and any(ord(character) < 32 or ord(character) == 127 for character in value):
             judge.add(tree.place, f"{name} holds a control character", ascii(value), "text of one line")
 
@@ -81,7 +85,7 @@ class Flag:
     def check(self, name: str, tree: Tree, judge: Judge) -> None:
         """Report anything but true and false."""
         if not isinstance(tree, Scalar) or not isinstance(tree.value, bool):
-            judge.add(tree.place, f"{name} cannot be this", shown(tree), "true | false (not in quotes)")
+            judge.refuse(name, tree, "true | false (not in quotes)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Number:
         value = tree.value if isinstance(tree, Scalar) else None
         if type(value) is not int or not self.least <= value <= self.most:
             allowed = f"a whole number from {self.least} to {self.most}{self.why}"
-            judge.add(tree.place, f"{name} cannot be this", shown(tree), allowed)
+            judge.refuse(name, tree, allowed)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Listed:
     def check(self, name: str, tree: Tree, judge: Judge) -> None:
         """Report what is no list, and each item that is not of the type."""
         if not isinstance(tree, Items):
-            judge.add(tree.place, f"{name} cannot be this", shown(tree), "a list")
+            judge.refuse(name, tree, "a list")
             return
         for item in tree.items:
             self.of.check(self.each, item, judge)
@@ -138,7 +142,7 @@ class Mapped:
     def check(self, name: str, tree: Tree, judge: Judge) -> None:
         """Report what is no mapping, and each name and value that cannot be."""
         if not isinstance(tree, Entries):
-            judge.add(tree.place, f"{name} cannot be this", shown(tree), "a mapping")
+            judge.refuse(name, tree, "a mapping")
             return
         for key, (place, value) in tree.entries.items():
             self.key.check(f"a name in {name}", Scalar(key, key, place), judge)
@@ -167,9 +171,7 @@ class Struct:
     def check(self, name: str, tree: Tree, judge: Judge) -> None:
         """Report unknown, missing and reserved keys, and each value that is not of its key's type."""
         if not isinstance(tree, Entries):
-            judge.add(
-                tree.place, f"{name} cannot be this", shown(tree), f"a mapping: {', '.join(self.fields)}"
-            )
+            judge.refuse(name, tree, f"a mapping: {', '.join(self.fields)}")
             return
         for key, (place, value) in tree.entries.items():
             if key in self.owned:

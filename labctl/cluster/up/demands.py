@@ -38,11 +38,7 @@ def of_machine(
 
 def of_nodes(docker: Docker) -> MachineNeeds:
     """What the docker host forces on the nodes: settings that kind's configuration must carry."""
-    machine = Machine()
-    return MachineNeeds(
-        cgroup_v1=str(docker.info().get("CgroupVersion") or "") == "1",
-        restrict_oom_score_adj=machine.bounding_set_has(CAP_SYS_RESOURCE) is False,
-    )
+    return _forced(cgroup_v1=str(docker.info().get("CgroupVersion") or "") == "1")
 
 
 def of_nodes_here(docker: Docker) -> MachineNeeds:
@@ -50,8 +46,9 @@ def of_nodes_here(docker: Docker) -> MachineNeeds:
     try:
         return of_nodes(docker)
     except HostError:
-        machine = Machine()
-        return MachineNeeds(
-            cgroup_v1=machine.cgroup_version() == 1,
-            restrict_oom_score_adj=machine.bounding_set_has(CAP_SYS_RESOURCE) is False,
-        )
+        return _forced(cgroup_v1=Machine().cgroup_version() == 1)
+
+
+def _forced(*, cgroup_v1: bool) -> MachineNeeds:
+    lacks = Machine().bounding_set_has(CAP_SYS_RESOURCE) is False
+    return MachineNeeds(cgroup_v1=cgroup_v1, restrict_oom_score_adj=lacks)

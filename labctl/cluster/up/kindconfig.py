@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.cluster import shared
-from labctl.cluster.file import yamlfile
+from labctl.cluster.file import kindports, yamlfile
 from labctl.cluster.spec import ClusterSpec
 
-LOOPBACK = "127.0.0.1"
+LOOPBACK = str(kindports.LOOPBACK)
 
 OOM_PATCH = '[plugins."io.containerd.grpc.v1.cri"]\n  restrict_oom_score_adj = true\n'
 """For kind's containerd configuration, whose format is version 2."""

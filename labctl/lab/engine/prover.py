@@ -220,11 +220,9 @@ def _placebos(run: LabRun, lab: Lab) -> Iterator[CheckResult]:
 
     How long a statement would take to come true in a real absence is not known here: it gets its whole time.
     """
-    k8s = run.prepare()
-    run.act(k8s)
-    before = run.observe(k8s, lab.checks)
-    if any(one.status is not Status.PASS for one in before):
-        yield from (replace(one, title=f"before the placebos: {one.title!r} holds") for one in before)
+    k8s, broken = _begun(run, lab.checks, "before the placebos")
+    yield from broken
+    if broken:
         return
     for trial in lab.trials:
         yield from _placebo(run, trial, k8s, lambda one: one.within)
@@ -268,12 +266,10 @@ def _under(run: LabRun, lab: Lab, sabotage: Sabotage) -> Iterator[CheckResult]:
     if lacking := unmet(needs, run.site.cluster):
         yield verdict.skipped(sabotage.id, f"sabotage {sabotage.title!r}", lacking)
         return
-    k8s = run.prepare()
-    run.act(k8s)
     checks = [one for one in lab.checks if one.id in sabotage.breaks]
-    before = run.observe(k8s, checks)
-    if any(one.status is not Status.PASS for one in before):
-        yield from (replace(one, title=f"before {sabotage.title!r}: {one.title!r} holds") for one in before)
+    k8s, broken = _begun(run, checks, f"before {sabotage.title!r}")
+    yield from broken
+    if broken:
         return
     try:
         with run.excused(k8s), run.site.kube.translated(sabotage.title), _in_place(run, sabotage, k8s):
@@ -345,6 +341,19 @@ def _title_of(trial: Trial, name: str) -> str:
 
 def _breaks_part_of(trial: Trial, sabotage: Sabotage) -> bool:
     return bool(set(trial.statement_ids) & set(sabotage.breaks))
+
+
+# --- where something is put in or left out: a fresh instance, in which the checks hold
+
+
+def _begun(run: LabRun, checks: Sequence[Check], when: str) -> tuple[Cluster, list[CheckResult]]:
+    """A fresh instance after its steps; and, only if one of ``checks`` does not hold in it, what was seen of them."""
+    k8s = run.prepare()
+    run.act(k8s)
+    seen = run.observe(k8s, checks)
+    if all(one.status is Status.PASS for one in seen):
+        return k8s, []
+    return k8s, [replace(one, title=f"{when}: {one.title!r} holds") for one in seen]
 
 
 # --- one claim: it fails, by itself, and stays so
